@@ -1,1 +1,12 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+
+pub mod http;
+pub mod listen;
+pub mod private_file;
+pub mod settings;
+pub mod shutdown;
+pub mod tasks;
+pub mod telemetry;
+
+pub use shutdown::Shutdown;
+pub use tasks::Tasks;

@@ -1,0 +1,186 @@
+//! One precedence for every setting: flag, environment, config file, default.
+//!
+//! clap knows flags, environment and defaults already; the config file's values become defaults before it parses. So a
+//! file's values are checked exactly as a flag's are, and `--help` shows them.
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use clap::{Arg, Command, CommandFactory, FromArgMatches, error::ErrorKind};
+use toml::{Table, Value};
+
+/// Parses the process's arguments. A usage error ends as clap's errors do (status 2).
+///
+/// `default_file` is read when it exists and neither `--config` nor `DDM_CONFIG` names another.
+///
+/// # Errors
+/// A [`clap::Error`], to be printed with its `exit` or `print`.
+pub fn parse<C: CommandFactory + FromArgMatches>(default_file: Option<&Path>) -> Result<C, clap::Error> {
+    parse_from(std::env::args_os(), std::env::var_os("DDM_CONFIG").map(PathBuf::from), default_file)
+}
+
+/// As [`parse`], for given arguments and a given value of `DDM_CONFIG`.
+///
+/// # Errors
+/// See [`parse`].
+pub fn parse_from<C: CommandFactory + FromArgMatches>(
+    args: impl IntoIterator<Item = OsString>,
+    environment: Option<PathBuf>,
+    default_file: Option<&Path>,
+) -> Result<C, clap::Error> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let mut command = C::command().arg(config_argument());
+    let named = named_file(&args).or(environment);
+    let required = named.is_some();
+    if let Some(path) = named.as_deref().or(default_file) {
+        match fs::read_to_string(path) {
+            Ok(text) => command = with_file(command, path, &text)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !required => {}
+            Err(error) => return Err(usage(&mut command, &format!("cannot read {}: {error}", path.display()))),
+        }
+    }
+    let matches = command.try_get_matches_from(args)?;
+    C::from_arg_matches(&matches)
+}
+
+/// `--config` is looked for before clap runs, because what it names decides what clap takes for defaults.
+fn named_file(args: &[OsString]) -> Option<PathBuf> {
+    let mut args = args.iter().skip(1).take_while(|arg| *arg != "--");
+    while let Some(arg) = args.next() {
+        if arg == "--config" {
+            return args.next().map(PathBuf::from);
+        }
+        if let Some(path) = arg.to_str().and_then(|arg| arg.strip_prefix("--config=")) {
+            return Some(path.into());
+        }
+    }
+    None
+}
+
+fn config_argument() -> Arg {
+    Arg::new("config")
+        .long("config")
+        .env("DDM_CONFIG")
+        .value_name("FILE")
+        .global(true)
+        .help("A TOML file of settings, named like the long flags; flags and environment win over it")
+}
+
+fn with_file(mut command: Command, path: &Path, text: &str) -> Result<Command, clap::Error> {
+    let table: Table = text.parse().map_err(|error| usage(&mut command, &format!("{}: {error}", path.display())))?;
+    for (key, value) in table {
+        let id = key.replace('-', "_");
+        let Some(values) = texts(&value) else {
+            return Err(usage(&mut command, &format!("{}: '{key}' must be a plain value or a list", path.display())));
+        };
+        if !knows(&command, &id) {
+            return Err(usage(&mut command, &format!("{}: there is no setting '{key}'", path.display())));
+        }
+        command = with_default(command, &id, &values);
+    }
+    Ok(command)
+}
+
+/// Positional arguments, help and the like are no settings: only what has a long flag and a variable is.
+fn is_setting(arg: &Arg, id: &str) -> bool {
+    arg.get_id() == id && arg.get_long().is_some() && arg.get_env().is_some() && id != "config"
+}
+
+fn knows(command: &Command, id: &str) -> bool {
+    command.get_arguments().any(|arg| is_setting(arg, id)) || command.get_subcommands().any(|sub| knows(sub, id))
+}
+
+fn with_default(mut command: Command, id: &str, values: &[String]) -> Command {
+    if command.get_arguments().any(|arg| is_setting(arg, id)) {
+        command = command.mut_arg(id, |arg| arg.required(false).default_values(values.to_vec()));
+    }
+    let subs: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    subs.into_iter().fold(command, |command, sub| command.mut_subcommand(sub, |sub| with_default(sub, id, values)))
+}
+
+fn texts(value: &Value) -> Option<Vec<String>> {
+    match value {
+        Value::String(text) => Some(vec![text.clone()]),
+        Value::Integer(number) => Some(vec![number.to_string()]),
+        Value::Float(number) => Some(vec![number.to_string()]),
+        Value::Boolean(flag) => Some(vec![flag.to_string()]),
+        Value::Array(items) => items.iter().map(texts).collect::<Option<Vec<_>>>().map(|all| all.concat()),
+        Value::Datetime(_) | Value::Table(_) => None,
+    }
+}
+
+fn usage(command: &mut Command, message: &str) -> clap::Error {
+    command.error(ErrorKind::InvalidValue, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Parser, Subcommand};
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Sample {
+        #[arg(long, env = "DDM_TEST_SETTINGS_PORT", default_value_t = 1, global = true)]
+        port: u16,
+        #[arg(long, env = "DDM_TEST_SETTINGS_VERBOSE")]
+        verbose: bool,
+        #[arg(long, env = "DDM_TEST_SETTINGS_ZONES", value_delimiter = ',')]
+        zones: Vec<String>,
+        #[command(subcommand)]
+        command: Option<SampleCommand>,
+    }
+
+    #[derive(Debug, Subcommand)]
+    enum SampleCommand {
+        Get {
+            #[arg(long, env = "DDM_TEST_SETTINGS_OUT", default_value = ".")]
+            out: String,
+        },
+    }
+
+    fn parse_with(file: &str, args: &[&str]) -> Result<Sample, clap::Error> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        fs::write(&path, file).unwrap();
+        let args = std::iter::once("sample").chain(args.iter().copied()).map(OsString::from);
+        parse_from(args, Some(path), None)
+    }
+
+    #[test]
+    fn the_file_wins_over_defaults_and_a_flag_wins_over_the_file() {
+        let file = "port = 7\nverbose = true\nzones = ['a', 'b']\nout = 'x'\n";
+        let sample = parse_with(file, &["get"]).unwrap();
+        assert_eq!((sample.port, sample.verbose, sample.zones.join("+")), (7, true, "a+b".to_owned()));
+        assert!(matches!(sample.command, Some(SampleCommand::Get { out }) if out == "x"));
+        assert_eq!(parse_with(file, &["--port", "9"]).unwrap().port, 9);
+        assert_eq!(parse_with("", &[]).unwrap().port, 1);
+    }
+
+    #[test]
+    fn a_bad_file_is_refused_with_its_reason() {
+        for (file, why) in [
+            ("prot = 7", "there is no setting 'prot'"),
+            ("port = 'x'", "invalid value 'x' for '--port"),
+            ("port = 99999", "99999"),
+            ("[port]", "must be a plain value"),
+            ("port =", "config.toml"),
+            ("config = 'x'", "there is no setting 'config'"),
+        ] {
+            let error = parse_with(file, &[]).unwrap_err();
+            assert!(error.to_string().contains(why), "{file}: {error}");
+            assert_eq!(error.exit_code(), 2);
+        }
+    }
+
+    #[test]
+    fn a_named_file_must_exist_and_a_default_one_need_not() {
+        let args = || ["sample"].map(OsString::from);
+        let missing = Path::new("/nonexistent/ddm.toml");
+        assert!(parse_from::<Sample>(args(), None, Some(missing)).is_ok());
+        assert!(parse_from::<Sample>(args(), Some(missing.into()), None).is_err());
+    }
+}

@@ -1,0 +1,44 @@
+//! Logs: on stderr, one event a line, readable by default and as JSON for collectors.
+
+use std::io::IsTerminal as _;
+
+use clap::{Args, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Settings of the log.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Log")]
+pub struct Telemetry {
+    /// What to log: a level (error, warn, info, debug, trace) or directives such as `info,sqlx=warn`
+    #[arg(long, env = "DDM_LOG", default_value = "info", value_name = "FILTER", global = true)]
+    pub log: String,
+    /// How to write log lines
+    #[arg(long, env = "DDM_LOG_FORMAT", default_value = "text", value_name = "FORMAT", global = true)]
+    pub log_format: Format,
+}
+
+impl Telemetry {
+    /// Installs the log for the whole process.
+    ///
+    /// # Errors
+    /// When the filter cannot be read, or a log is installed already.
+    pub fn install(&self) -> anyhow::Result<()> {
+        let filter = EnvFilter::try_new(&self.log)
+            .map_err(|error| anyhow::anyhow!("--log {:?} cannot be read: {error}", self.log))?;
+        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let installed = match self.log_format {
+            Format::Text => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init(),
+            Format::Json => builder.json().flatten_event(true).try_init(),
+        };
+        installed.map_err(|error| anyhow::anyhow!("the log cannot be installed: {error}"))
+    }
+}
