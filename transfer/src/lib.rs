@@ -1,1 +1,9 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+
+pub mod download;
+mod journal;
+pub mod progress;
+pub mod schedule;
+pub mod sink;
+pub mod source;
+pub mod upload;

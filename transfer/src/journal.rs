@@ -1,0 +1,1 @@
+//! The hints file beside a `.part` file.
