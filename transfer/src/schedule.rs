@@ -1,1 +1,375 @@
-//! Which source is asked for which chunks.
+//! Which source is asked for which chunks, and when.
+//!
+//! **Invariant.** Every chunk is at any time in exactly one of these states: *unknown* (its digest is missing), *waiting*,
+//! *held* by exactly one request, or *verified*. A verified chunk never changes its state again. A chunk leaves a
+//! request only when the request has verified it, has ended, or has confirmed that it was cut short before the chunk.
+//!
+//! Nothing here does I/O or reads a clock: `now` is the time since the download began. The caller reports what happened
+//! ([`Schedule::answered`], [`Schedule::received`], [`Schedule::verified`], [`Schedule::ended`]) and carries out what
+//! [`Schedule::step`] returns until it returns nothing.
+
+mod choose;
+mod health;
+mod rate;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    time::Duration,
+};
+
+use wire::{Layout, Runs};
+
+use self::{health::Health, rate::Rate};
+use crate::progress::SourceState;
+
+/// A source in the order in which it was added.
+pub type SourceKey = usize;
+
+/// A request, numbered in the order in which they are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(u64);
+
+/// What the caller is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Ask the source for the chunks.
+    Fetch {
+        /// The new request.
+        request: RequestId,
+        /// The source.
+        source: SourceKey,
+        /// The chunks, never none.
+        run: Range<u32>,
+    },
+    /// Let the request end before chunk `end` if it has not begun it, and say so by [`Schedule::was_cut`].
+    Cut {
+        /// The request.
+        request: RequestId,
+        /// The first chunk it should not begin any more.
+        end: u32,
+    },
+    /// Stop the request at once, and say so by [`Schedule::ended`] when nothing of it runs any more.
+    Abandon {
+        /// The request.
+        request: RequestId,
+    },
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It verified all chunks that it was left with.
+    Finished,
+    /// It was abandoned.
+    Abandoned,
+    /// It failed.
+    Failed(Fault),
+}
+
+/// What a failed request says about its source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Unreachable, reset, cut short, or an answer to another question: the source rests.
+    Broken,
+    /// It asked to be left alone (429, 503) for this long, if it said so.
+    Busy(Option<Duration>),
+    /// It does not hold these chunks.
+    NotHeld,
+    /// It refuses the token: it rests until there is a new one.
+    Refused,
+    /// It sent bytes that do not match their digest: it is not asked again.
+    WrongBytes,
+}
+
+/// What is missing to go on, to be asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// Chunks wait that no living source holds.
+    pub sources: bool,
+    /// There are chunks without a digest.
+    pub digests: bool,
+    /// A source refuses the token.
+    pub token: bool,
+}
+
+/// The state machine.
+#[derive(Debug)]
+pub struct Schedule {
+    layout: Layout,
+    connections: usize,
+    sources: Vec<Seat>,
+    requests: BTreeMap<RequestId, Held>,
+    next_request: u64,
+    unknown: Runs,
+    waiting: Runs,
+    verified: Runs,
+    waste: Waste,
+    switches: u32,
+    last_verified: Duration,
+}
+
+/// A source and what is known of it.
+#[derive(Debug)]
+struct Seat {
+    tier: u8,
+    runs: Runs,
+    health: Health,
+    rate: Rate,
+}
+
+/// A request that runs.
+#[derive(Debug)]
+struct Held {
+    source: SourceKey,
+    /// Chunks not yet verified; the first is being received.
+    run: Range<u32>,
+    /// Chunks before this one cannot be taken away by a cut any more.
+    begun: u32,
+    started: Duration,
+    heard: Duration,
+    answered: bool,
+    /// Bytes received, and those of them in verified chunks.
+    received: u64,
+    counted: u64,
+    /// Bytes of the waste budget set aside for taking chunks away from it.
+    reserved: u64,
+    leaving: Option<Leaving>,
+}
+
+/// Why a request was abandoned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    /// Nothing, or next to nothing, comes: the source rests.
+    Stalled,
+    /// Another source is faster.
+    TakenOver,
+    /// Its source was dropped.
+    Dropped,
+}
+
+/// Bytes received for nothing.
+#[derive(Debug, Default, Clone, Copy)]
+struct Waste {
+    /// Because work was taken away by choice, and because it may yet be.
+    chosen: u64,
+    reserved: u64,
+    /// In all.
+    total: u64,
+}
+
+impl Schedule {
+    /// A schedule of the chunks not in `verified`, with up to `connections` requests in flight at one source. No digest is
+    /// known yet: see [`Schedule::add_digests`].
+    pub fn new(layout: Layout, verified: Runs, connections: usize) -> Self {
+        Self {
+            layout,
+            connections: connections.max(1),
+            sources: Vec::new(),
+            requests: BTreeMap::new(),
+            next_request: 0,
+            unknown: verified.gaps(0..layout.count()),
+            waiting: Runs::new(),
+            verified,
+            waste: Waste::default(),
+            switches: 0,
+            last_verified: Duration::ZERO,
+        }
+    }
+
+    /// Adds a source that holds `runs`. One of a higher `tier` is left alone while one of a lower tier lives.
+    pub fn add_source(&mut self, tier: u8, runs: Runs) -> SourceKey {
+        self.sources.push(Seat { tier, runs, health: Health::default(), rate: Rate::default() });
+        self.sources.len() - 1
+    }
+
+    /// Replaces what `source` is believed to hold.
+    pub fn set_runs(&mut self, source: SourceKey, runs: Runs) {
+        if let Some(seat) = self.sources.get_mut(source) {
+            seat.runs = runs;
+        }
+    }
+
+    /// The digests of `chunks` are known now: they may be asked for.
+    pub fn add_digests(&mut self, chunks: &Runs) {
+        for run in intersection(&self.unknown, chunks).iter() {
+            self.unknown.remove(run.clone());
+            self.waiting.insert(run);
+        }
+    }
+
+    /// There is a new token: sources that refused the old one may be asked again.
+    pub fn token_renewed(&mut self) {
+        self.sources.iter_mut().for_each(|seat| seat.health.refused = false);
+    }
+
+    /// The request was answered as it should be.
+    pub fn answered(&mut self, request: RequestId, now: Duration) {
+        let Some(held) = self.requests.get_mut(&request) else { return };
+        held.answered = true;
+        held.heard = now;
+        let latency = now.saturating_sub(held.started);
+        if let Some(seat) = self.sources.get_mut(held.source) {
+            seat.health.answered();
+            seat.rate.latency = latency;
+        }
+    }
+
+    /// The request has received this many bytes in all.
+    pub fn received(&mut self, request: RequestId, bytes: u64, now: Duration) {
+        let Some(held) = self.requests.get_mut(&request) else { return };
+        let new = bytes.saturating_sub(held.received);
+        if new == 0 {
+            return;
+        }
+        held.received = bytes;
+        held.heard = now;
+        if let Some(seat) = self.sources.get_mut(held.source) {
+            seat.rate.add(new);
+        }
+    }
+
+    /// The request has verified its next chunk. Returns whether its source had been failing until now.
+    pub fn verified(&mut self, request: RequestId, chunk: u32, now: Duration) -> bool {
+        let Some(held) = self.requests.get_mut(&request) else { return false };
+        debug_assert_eq!(held.run.start, chunk, "a request verifies its chunks in order");
+        held.run.start = held.run.end.min(chunk + 1);
+        held.counted += len_of(self.layout, chunk..chunk + 1);
+        self.verified.insert(chunk..chunk + 1);
+        self.last_verified = now;
+        let (source, counted) = (held.source, held.counted);
+        self.received(request, counted, now);
+        self.sources.get_mut(source).is_some_and(|seat| seat.health.proved())
+    }
+
+    /// The request will not begin chunk `end` or a later one: those are free again.
+    pub fn was_cut(&mut self, request: RequestId, end: u32) {
+        let Some(held) = self.requests.get_mut(&request) else { return };
+        let freed = end.max(held.run.start)..held.run.end;
+        if freed.is_empty() {
+            held.begun = held.run.end;
+        } else {
+            held.run.end = freed.start;
+            self.waiting.insert(freed);
+            self.switches += 1;
+        }
+    }
+
+    /// The request runs no more; it received `received` bytes in all.
+    pub fn ended(&mut self, request: RequestId, end: End, received: u64, now: Duration) {
+        self.received(request, received, now);
+        let Some(held) = self.requests.remove(&request) else { return };
+        let wasted = held.received.saturating_sub(held.counted);
+        self.waste.total += wasted;
+        self.waste.reserved -= held.reserved;
+        self.waste.chosen += wasted.min(held.reserved);
+        if !held.run.is_empty() {
+            self.waiting.insert(held.run.clone());
+            self.switches += 1;
+        }
+        let others = self.requests.values().any(|other| other.source == held.source);
+        let Some(seat) = self.sources.get_mut(held.source) else { return };
+        if !others {
+            seat.rate.settle(now);
+        }
+        match (end, held.leaving) {
+            (End::Failed(Fault::NotHeld), _) => seat.runs.remove(held.run),
+            (End::Failed(fault), _) => seat.health.failed(fault, now),
+            (End::Abandoned, Some(Leaving::Stalled)) => seat.health.failed(Fault::Broken, now),
+            (End::Abandoned | End::Finished, _) => {}
+        }
+    }
+
+    /// What to do now; to be called until it returns nothing.
+    pub fn step(&mut self, now: Duration) -> Option<Action> {
+        for (key, seat) in self.sources.iter_mut().enumerate() {
+            let busy = self.requests.values().any(|held| held.source == key);
+            seat.rate.tick(now, busy);
+        }
+        self.leave(now).or_else(|| self.assign(now)).or_else(|| self.relieve(now))
+    }
+
+    /// Whether every chunk is verified and no request runs any more.
+    pub fn is_done(&self) -> bool {
+        self.requests.is_empty() && self.verified.covers(0..self.layout.count())
+    }
+
+    /// Whether nothing useful has come for so long that going on is no use: for `wait` when no request receives
+    /// anything, and when one does, for as long as the slowest bearable source needs for a chunk.
+    pub fn is_hopeless(&self, wait: Duration, now: Duration) -> bool {
+        const SLOWEST: u64 = 1024;
+        let idle = now.saturating_sub(self.last_verified);
+        let longest =
+            self.requests.values().filter(|held| held.received > 0).map(|held| now.saturating_sub(held.started)).max();
+        let limit = match longest {
+            None => wait,
+            Some(age) if age < wait => wait * 2,
+            Some(_) => wait.max(Duration::from_secs(chunk_len(self.layout) / SLOWEST)),
+        };
+        !self.is_done() && idle >= limit
+    }
+
+    /// What has to be asked for.
+    pub fn missing(&self) -> Missing {
+        let mut orphans = self.waiting.clone();
+        for seat in self.sources.iter().filter(|seat| seat.health.lives()) {
+            seat.runs.iter().for_each(|run| orphans.remove(run));
+        }
+        Missing {
+            sources: !orphans.is_empty(),
+            digests: !self.unknown.is_empty(),
+            token: self.sources.iter().any(|seat| seat.health.refused),
+        }
+    }
+
+    /// The chunks that are verified.
+    pub fn done(&self) -> &Runs {
+        &self.verified
+    }
+
+    /// Bytes received for nothing so far.
+    pub fn wasted(&self) -> u64 {
+        self.waste.total
+    }
+
+    /// How often chunks went from one request to another.
+    pub fn switches(&self) -> u32 {
+        self.switches
+    }
+
+    /// Bytes per second that `source` gives, and what it is doing.
+    pub fn view(&self, source: SourceKey, now: Duration) -> (u64, SourceState) {
+        let Some(seat) = self.sources.get(source) else { return (0, SourceState::Dropped) };
+        let busy = self.requests.values().any(|held| held.source == source);
+        let state = match seat.health.state(now) {
+            SourceState::Idle if busy => SourceState::Active,
+            state => state,
+        };
+        (if busy { seat.rate.get().unwrap_or(0) } else { 0 }, state)
+    }
+
+    /// The sources that now have a request running.
+    fn busy(&self) -> BTreeSet<SourceKey> {
+        self.requests.values().map(|held| held.source).collect()
+    }
+}
+
+/// Bytes in the chunks of `run`.
+fn len_of(layout: Layout, run: Range<u32>) -> u64 {
+    let bytes = layout.bytes_of_run(run);
+    bytes.end - bytes.start
+}
+
+/// Bytes in a chunk, but never more than the file has.
+fn chunk_len(layout: Layout) -> u64 {
+    layout.chunk_size().min(layout.size())
+}
+
+fn intersection(a: &Runs, b: &Runs) -> Runs {
+    let mut both = a.clone();
+    let end = a.iter().last().map_or(0, |run| run.end);
+    b.gaps(0..end).iter().for_each(|gap| both.remove(gap));
+    both
+}
