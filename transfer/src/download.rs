@@ -1,14 +1,20 @@
 //! Downloads one file from many sources.
 
+mod asking;
+mod course;
 mod error;
+mod lines;
 mod report;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 use wire::{
-    Runs,
+    Layout, Runs,
     catalog::{IssuedToken, Manifest},
 };
 
@@ -17,8 +23,9 @@ pub use self::{
     report::{Outcome, Report, SourceReport},
 };
 use crate::{
+    journal::Identity,
     progress::Progress,
-    sink::{Place, Sink},
+    sink::{PartFile, Place, Sink},
     source::Source,
 };
 
@@ -101,15 +108,42 @@ impl Engine {
     ///
     /// # Errors
     /// [`DownloadError`]; the final name is then untouched, and what was verified stays in the `.part` file.
-    pub async fn download(&self, _job: Job, _place: &Place) -> Result<Report, DownloadError> {
-        Err(DownloadError::Interrupted)
+    pub async fn download(&self, job: Job, place: &Place) -> Result<Report, DownloadError> {
+        let started = Instant::now();
+        let layout = job.manifest.check()?;
+        let (part, held) = self.resume(&job, layout, place).await?;
+        let part = Arc::new(part);
+        let filled = self.fill(job, Arc::clone(&part) as Arc<dyn Sink>, held).await;
+        let mut report = filled.inspect_err(|_| part.save())?;
+        blocking(move || part.finish()).await??;
+        report.elapsed = started.elapsed();
+        Ok(report)
     }
 
     /// Fetches into any sink the chunks that are not `held` yet. Syncing and naming is the caller's.
     ///
     /// # Errors
     /// [`DownloadError`].
-    pub async fn fill(&self, _job: Job, _sink: Arc<dyn Sink>, _held: Runs) -> Result<Report, DownloadError> {
-        Err(DownloadError::Interrupted)
+    pub async fn fill(&self, job: Job, sink: Arc<dyn Sink>, held: Runs) -> Result<Report, DownloadError> {
+        let layout = job.manifest.check()?;
+        course::Course::new(self, job, layout, (sink, held)).run().await
     }
+
+    /// Opens the `.part` file and finds out which of its chunks are good.
+    async fn resume(&self, job: &Job, layout: Layout, place: &Place) -> Result<(PartFile, Runs), DownloadError> {
+        let Manifest { file, size, root, .. } = job.manifest;
+        let (place, digests, cancel) = (place.clone(), job.manifest.chunks.clone(), self.cancel.clone());
+        blocking(move || {
+            let (part, candidates) = PartFile::open(&place, Identity { file, size, root }, layout)?;
+            let held = part.check(&digests, &candidates, &cancel);
+            Ok((part, held))
+        })
+        .await?
+    }
+}
+
+/// Runs what waits for a disk where it holds up nobody.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, DownloadError> {
+    // It fails only when the runtime is being shut down.
+    tokio::task::spawn_blocking(work).await.map_err(|_| DownloadError::Interrupted)
 }

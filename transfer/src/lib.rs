@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod download;
+pub mod info;
 mod journal;
 pub mod progress;
 pub mod schedule;

@@ -244,23 +244,25 @@ impl Schedule {
         self.sources.get_mut(source).is_some_and(|seat| seat.health.proved())
     }
 
-    /// The request will not begin chunk `end` or a later one: those are free again.
-    pub fn was_cut(&mut self, request: RequestId, end: u32) {
-        let Some(held) = self.requests.get_mut(&request) else { return };
+    /// The request will not begin chunk `end` or a later one: those are free again. Returns how many that are.
+    pub fn was_cut(&mut self, request: RequestId, end: u32) -> u32 {
+        let Some(held) = self.requests.get_mut(&request) else { return 0 };
         let freed = end.max(held.run.start)..held.run.end;
         if freed.is_empty() {
             held.begun = held.run.end;
-        } else {
-            held.run.end = freed.start;
-            self.waiting.insert(freed);
-            self.switches += 1;
+            return 0;
         }
+        held.run.end = freed.start;
+        self.waiting.insert(freed.clone());
+        self.switches += 1;
+        freed.end - freed.start
     }
 
-    /// The request runs no more; it received `received` bytes in all.
-    pub fn ended(&mut self, request: RequestId, end: End, received: u64, now: Duration) {
+    /// The request runs no more; it received `received` bytes in all. Returns how many chunks it leaves to others.
+    pub fn ended(&mut self, request: RequestId, end: End, received: u64, now: Duration) -> u32 {
         self.received(request, received, now);
-        let Some(held) = self.requests.remove(&request) else { return };
+        let Some(held) = self.requests.remove(&request) else { return 0 };
+        let left = held.run.end - held.run.start;
         let wasted = held.received.saturating_sub(held.counted);
         self.waste.total += wasted;
         self.waste.reserved -= held.reserved;
@@ -270,7 +272,7 @@ impl Schedule {
             self.switches += 1;
         }
         let others = self.requests.values().any(|other| other.source == held.source);
-        let Some(seat) = self.sources.get_mut(held.source) else { return };
+        let Some(seat) = self.sources.get_mut(held.source) else { return left };
         if !others {
             seat.rate.settle(now);
         }
@@ -280,6 +282,7 @@ impl Schedule {
             (End::Abandoned, Some(Leaving::Stalled)) => seat.health.failed(Fault::Broken, now),
             (End::Abandoned | End::Finished, _) => {}
         }
+        left
     }
 
     /// What to do now; to be called until it returns nothing.
@@ -337,6 +340,11 @@ impl Schedule {
     /// How often chunks went from one request to another.
     pub fn switches(&self) -> u32 {
         self.switches
+    }
+
+    /// Whether `source` failed and has not served since.
+    pub fn is_failing(&self, source: SourceKey) -> bool {
+        self.sources.get(source).is_some_and(|seat| !seat.health.lives())
     }
 
     /// Bytes per second that `source` gives, and what it is doing.

@@ -1,11 +1,16 @@
 //! Where verified bytes go.
 
+mod part_file;
+mod resume;
+
 use std::{
     io,
     path::{Path, PathBuf},
 };
 
 use wire::{ChunkIndex, FileName};
+
+pub(crate) use self::part_file::PartFile;
 
 /// Takes the bytes of a download.
 ///
@@ -23,6 +28,9 @@ pub trait Sink: Send + Sync + 'static {
     /// # Errors
     /// Whatever the storage says; the download then ends.
     fn verified(&self, chunk: ChunkIndex) -> io::Result<()>;
+
+    /// Says what an error of the calls above means: which file, and what to do.
+    fn explain(&self, error: io::Error) -> SinkError;
 }
 
 /// Where a download is to stand in the end.

@@ -1,0 +1,366 @@
+//! One download from its first request to its last: carries out what the schedule decides, and tells it what happens.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use tokio::{
+    sync::mpsc,
+    task::{AbortHandle, Id, JoinError, JoinSet},
+    time::MissedTickBehavior,
+};
+use wire::{Digest, Layout, Runs, catalog::IssuedToken};
+
+use super::{
+    DownloadError, Engine, Job, Report, Update,
+    asking::Asking,
+    lines::{self, Line},
+};
+use crate::{
+    progress::Notice,
+    schedule::{Action, End, Fault, RequestId, Schedule, SourceKey},
+    sink::Sink,
+    source::{Claim, Event, Failure, Fetch, Source},
+};
+
+/// How often rates and stalls are looked at.
+const TICK: Duration = Duration::from_millis(50);
+/// Events of requests that wait to be looked at; a request waits when there are more.
+const EVENTS: usize = 64;
+/// How long the directory may take to answer.
+const DIRECTORY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Sources beyond this many are not looked at, whatever a directory says.
+const MAX_SOURCES: usize = 256;
+
+type Answer = Option<Update>;
+
+/// A download that runs.
+pub(super) struct Course<'a> {
+    engine: &'a Engine,
+    job: Job,
+    layout: Layout,
+    sink: Arc<dyn Sink>,
+    schedule: Schedule,
+    lines: Vec<Line>,
+    asking: Asking,
+    running: BTreeMap<RequestId, Running>,
+    ids: HashMap<Id, RequestId>,
+    requests: JoinSet<Result<(), Failure>>,
+    questions: JoinSet<Answer>,
+    events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
+    started: Instant,
+    resumed: u64,
+    waiting: bool,
+}
+
+/// A request that runs.
+struct Running {
+    source: SourceKey,
+    claim: Arc<Claim>,
+    received: Arc<AtomicU64>,
+    task: AbortHandle,
+}
+
+impl<'a> Course<'a> {
+    pub(super) fn new(engine: &'a Engine, job: Job, layout: Layout, (sink, held): (Arc<dyn Sink>, Runs)) -> Self {
+        let resumed = bytes_in(layout, &held);
+        let schedule = Schedule::new(layout, held, engine.settings.connections);
+        let mut course = Self {
+            engine,
+            layout,
+            sink,
+            schedule,
+            lines: Vec::new(),
+            asking: Asking::default(),
+            running: BTreeMap::new(),
+            ids: HashMap::new(),
+            requests: JoinSet::new(),
+            questions: JoinSet::new(),
+            events: mpsc::channel(EVENTS),
+            started: Instant::now(),
+            resumed,
+            waiting: false,
+            job,
+        };
+        course.learn_digests();
+        course.use_token();
+        std::mem::take(&mut course.job.sources).into_iter().for_each(|source| course.learn_source(source));
+        course
+    }
+
+    /// Runs to the end. Nothing of the download runs any more when this returns.
+    pub(super) async fn run(mut self) -> Result<Report, DownloadError> {
+        let ended = self.drive().await;
+        self.requests.shutdown().await;
+        self.questions.shutdown().await;
+        self.show();
+        ended?;
+        let sizes = (self.layout.size(), self.resumed);
+        Ok(lines::report(&self.lines, &self.schedule, sizes, self.started.elapsed()))
+    }
+
+    async fn drive(&mut self) -> Result<(), DownloadError> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.show();
+        loop {
+            self.act();
+            if self.schedule.is_done() {
+                return Ok(());
+            }
+            tokio::select! {
+                () = self.engine.cancel.cancelled() => return Err(DownloadError::Interrupted),
+                Some(event) = self.events.1.recv() => self.heard(event),
+                Some(joined) = self.requests.join_next_with_id() => self.joined(joined)?,
+                Some(answer) = self.questions.join_next() => self.answered(answer.ok().flatten()),
+                _ = tick.tick() => self.look()?,
+            }
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Carries out what the schedule decides.
+    fn act(&mut self) {
+        let now = self.now();
+        while let Some(action) = self.schedule.step(now) {
+            match action {
+                Action::Fetch { request, source, run } => self.fetch(request, source, run),
+                Action::Cut { request, end } => {
+                    let Some(running) = self.running.get(&request) else { continue };
+                    let cut = running.claim.cut(end);
+                    let freed = self.schedule.was_cut(request, cut);
+                    self.moved(running.source, freed);
+                }
+                Action::Abandon { request } => {
+                    if let Some(running) = self.running.get(&request) {
+                        running.task.abort();
+                    }
+                }
+            }
+        }
+    }
+
+    fn moved(&self, from: SourceKey, chunks: u32) {
+        if let Some(line) = self.lines.get(from).filter(|_| chunks > 0) {
+            self.engine.progress.notice(Notice::Moved { from: line.location.server.clone(), chunks });
+        }
+    }
+
+    fn fetch(&mut self, request: RequestId, source: SourceKey, run: Range<u32>) {
+        let Some(line) = self.lines.get_mut(source) else { return };
+        line.requests += 1;
+        let (claim, received) = (Arc::new(Claim::new(&run)), Arc::new(AtomicU64::new(0)));
+        let fetch = Fetch {
+            request,
+            client: self.engine.client.clone(),
+            url: line.location.url.clone(),
+            token: self.job.token.token.clone(),
+            file: self.job.manifest.file,
+            layout: self.layout,
+            digests: run.clone().filter_map(|n| digest(&self.job, n)).collect(),
+            run,
+            claim: Arc::clone(&claim),
+            received: Arc::clone(&received),
+            sink: Arc::clone(&self.sink),
+            events: self.events.0.clone(),
+        };
+        let task = self.requests.spawn(fetch.run());
+        self.ids.insert(task.id(), request);
+        self.running.insert(request, Running { source, claim, received, task });
+    }
+
+    fn heard(&mut self, event: Event) {
+        let now = self.now();
+        match event {
+            Event::Answered(request) => self.schedule.answered(request, now),
+            Event::Verified(request, chunk) => {
+                let returned = self.schedule.verified(request, chunk, now);
+                let Some(running) = self.running.get(&request) else { return };
+                let Some(line) = self.lines.get_mut(running.source) else { return };
+                let bytes = self.layout.bytes_of_run(chunk..chunk + 1);
+                line.bytes += bytes.end - bytes.start;
+                line.refused = false;
+                self.waiting = false;
+                if returned {
+                    line.failing = None;
+                    self.engine.progress.notice(Notice::Returned { server: line.location.server.clone() });
+                }
+            }
+        }
+    }
+
+    /// A request ended.
+    fn joined(&mut self, joined: Result<(Id, Result<(), Failure>), JoinError>) -> Result<(), DownloadError> {
+        // What the request said before it ended comes first.
+        while let Ok(event) = self.events.1.try_recv() {
+            self.heard(event);
+        }
+        let (id, result) = match joined {
+            Ok((id, Err(Failure::Storage(error)))) => {
+                self.ids.remove(&id);
+                return Err(self.sink.explain(error).into());
+            }
+            Ok((id, result)) => (id, Some(result)),
+            Err(error) if error.is_cancelled() => (error.id(), None),
+            Err(error) => (error.id(), Some(Err(Failure::Answer("its answer could not be handled".into())))),
+        };
+        let Some((request, running)) = self.ids.remove(&id).and_then(|id| Some((id, self.running.remove(&id)?))) else {
+            return Ok(());
+        };
+        let end = match result {
+            None => End::Abandoned,
+            Some(Ok(())) => End::Finished,
+            Some(Err(failure)) => End::Failed(self.failed(running.source, &failure)),
+        };
+        let now = self.now();
+        let left = self.schedule.ended(request, end, running.received.load(Ordering::Relaxed), now);
+        if end == End::Abandoned {
+            self.abandoned(running.source, left);
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, source: SourceKey, failure: &Failure) -> Fault {
+        let fault = failure.fault();
+        let Some(line) = self.lines.get_mut(source) else { return fault };
+        let server = line.location.server.clone();
+        tracing::debug!(%server, %failure, "a request of a download failed");
+        line.failures += 1;
+        if let Failure::WrongBytes { chunk } = failure {
+            line.dropped = Some(failure.to_string());
+            self.engine.progress.notice(Notice::WrongBytes { server, chunk: *chunk });
+            return fault;
+        }
+        if line.failing.replace(failure.to_string()).is_none() {
+            self.engine.progress.notice(Notice::Lost { server, reason: failure.to_string() });
+        }
+        // A second refusal is not the token's fault: asking for token after token would not end.
+        if fault == Fault::Refused && std::mem::replace(&mut line.refused, true) { Fault::Broken } else { fault }
+    }
+
+    /// A request was stopped because it was late.
+    fn abandoned(&mut self, source: SourceKey, chunks: u32) {
+        let resting = self.schedule.is_failing(source);
+        let Some(line) = self.lines.get_mut(source) else { return };
+        if resting && line.dropped.is_none() {
+            let reason = "it sent next to nothing".to_owned();
+            line.failures += 1;
+            if line.failing.replace(reason.clone()).is_none() {
+                self.engine.progress.notice(Notice::Lost { server: line.location.server.clone(), reason });
+            }
+        }
+        self.moved(source, chunks);
+    }
+
+    /// Looks at the clock: rates, stalls, the token's age, and whether to give up.
+    fn look(&mut self) -> Result<(), DownloadError> {
+        let now = self.now();
+        for (request, running) in &self.running {
+            self.schedule.received(*request, running.received.load(Ordering::Relaxed), now);
+        }
+        let missing = self.schedule.missing();
+        if missing.sources && self.running.is_empty() && !std::mem::replace(&mut self.waiting, true) {
+            self.engine.progress.notice(Notice::Waiting);
+        }
+        if let Some(why) = self.asking.next(missing, now) {
+            let directory = Arc::clone(&self.engine.directory);
+            self.questions.spawn(async move {
+                match tokio::time::timeout(DIRECTORY_TIMEOUT, directory.refresh(why)).await {
+                    Ok(Ok(update)) => Some(update),
+                    Ok(Err(error)) => {
+                        tracing::debug!(%error, ?why, "the directory did not help; the download goes on without");
+                        None
+                    }
+                    Err(_) => None,
+                }
+            });
+        }
+        self.show();
+        if self.schedule.is_hopeless(self.engine.settings.wait, now) {
+            let reasons = lines::reasons(&self.lines);
+            return Err(DownloadError::NoSources { waited: self.engine.settings.wait, reasons });
+        }
+        Ok(())
+    }
+
+    /// The directory answered, or not.
+    fn answered(&mut self, answer: Answer) {
+        self.asking.answered(self.now());
+        let Some(update) = answer else { return };
+        if let Some(manifest) = update.manifest.filter(|manifest| manifest.check() == Ok(self.layout)) {
+            // A digest that is known is never replaced: bytes may have been verified with it.
+            if manifest.file == self.job.manifest.file {
+                for (known, new) in self.job.manifest.chunks.iter_mut().zip(manifest.chunks) {
+                    *known = known.or(new);
+                }
+                self.learn_digests();
+            }
+        }
+        if let Some(token) = update.token {
+            self.job.token = token;
+            self.use_token();
+            self.schedule.token_renewed();
+            self.engine.progress.notice(Notice::TokenRenewed);
+        }
+        update.sources.into_iter().flatten().for_each(|source| self.learn_source(source));
+    }
+
+    fn use_token(&mut self) {
+        let IssuedToken { expires_at, .. } = self.job.token;
+        // A clock that is wrong makes this early or late; a refused token is renewed in any case.
+        let lifetime = Duration::try_from(expires_at.duration_since(Timestamp::now())).unwrap_or_default();
+        self.asking.token_in_use(lifetime, self.now());
+    }
+
+    fn learn_digests(&mut self) {
+        let known = (0..).zip(&self.job.manifest.chunks).filter(|(_, digest)| digest.is_some());
+        self.schedule.add_digests(&known.map(|(n, _): (u32, _)| n..n + 1).collect());
+    }
+
+    fn learn_source(&mut self, source: Source) {
+        let Source { location, tier } = source;
+        let known = self.lines.iter_mut().enumerate().find(|(_, line)| line.location.server == location.server);
+        if let Some((key, line)) = known {
+            self.schedule.set_runs(key, location.runs.clone());
+            line.location = location;
+        } else if self.lines.len() < MAX_SOURCES {
+            self.schedule.add_source(tier, location.runs.clone());
+            self.lines.push(Line::new(location));
+        }
+    }
+
+    /// Brings the user's view up to date.
+    fn show(&self) {
+        let now = self.now();
+        let done = self.schedule.done();
+        self.engine.progress.update(|view| {
+            view.chunks_total = self.layout.count();
+            view.bytes_total = self.layout.size();
+            view.chunks_done = done.len();
+            view.bytes_done = bytes_in(self.layout, done);
+            view.sources =
+                (self.lines.iter().enumerate()).map(|(key, line)| line.view(key, &self.schedule, now)).collect();
+            view.rate = view.sources.iter().map(|line| line.rate).sum();
+            let left_ms = (view.bytes_total - view.bytes_done).saturating_mul(1000).checked_div(view.rate);
+            view.remaining = left_ms.map(Duration::from_millis);
+        });
+    }
+}
+
+fn digest(job: &Job, n: u32) -> Option<Digest> {
+    job.manifest.chunks.get(usize::try_from(n).ok()?).copied().flatten()
+}
+
+fn bytes_in(layout: Layout, runs: &Runs) -> u64 {
+    runs.iter().map(|run| layout.bytes_of_run(run)).map(|bytes| bytes.end - bytes.start).sum()
+}
