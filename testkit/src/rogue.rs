@@ -1,0 +1,349 @@
+//! A file server that misbehaves as told: what real servers do only once in a while, and always at the wrong time.
+//!
+//! It speaks just enough HTTP/1.1 over plain sockets to break every rule of it.
+
+use std::{
+    io,
+    net::SocketAddr,
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::{JoinHandle, JoinSet},
+};
+use url::Url;
+use wire::{
+    FileId,
+    range::{ContentRange, Selection, select},
+    token::Token,
+};
+
+/// Bytes written between two looks at the behaviour.
+const PIECE: u64 = 16 << 10;
+/// The longest request head that is read.
+const MAX_HEAD: usize = 16 << 10;
+
+/// What a rogue does. It may be changed while requests run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Behaviour {
+    /// What was asked.
+    Honest,
+    /// The lowest bit of every `every`-th byte of the file is wrong.
+    FlipBit {
+        /// In bytes of the file.
+        every: u64,
+    },
+    /// Closes the connection in order after this many bytes of the body.
+    Truncate {
+        /// In bytes of one body.
+        after: u64,
+    },
+    /// Resets the connection after this many bytes of the body.
+    Reset {
+        /// In bytes of one body.
+        after: u64,
+    },
+    /// Sends nothing more after this many bytes of the body, and keeps the connection open.
+    Stall {
+        /// In bytes of one body.
+        after: u64,
+    },
+    /// All connections together get this many bytes per second.
+    Throttle {
+        /// Bytes per second.
+        rate: u64,
+    },
+    /// The `Content-Range` is one byte off.
+    WrongRange,
+    /// The `ETag` is another file's.
+    WrongEtag,
+    /// 200 with the whole file, whatever was asked.
+    WholeFile,
+    /// The body goes on for ever, without a `Content-Length`.
+    Endless,
+    /// 302 to this address.
+    Redirect(Url),
+    /// This status, without any byte of the file.
+    Status {
+        /// The status.
+        code: u16,
+        /// Seconds in `Retry-After`.
+        retry_after: Option<u64>,
+    },
+    /// Waits this long before it answers as it should.
+    Delay(Duration),
+}
+
+/// A request that was answered with bytes of the file, or was to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The bytes asked for.
+    pub range: Range<u64>,
+    /// When, since the rogue started.
+    pub at: Duration,
+}
+
+/// A running rogue; it ends with all its connections when it is dropped.
+#[derive(Debug)]
+pub struct Rogue {
+    address: SocketAddr,
+    state: Arc<State>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct State {
+    file: FileId,
+    content: Bytes,
+    started: Instant,
+    now: Mutex<Now>,
+}
+
+#[derive(Debug)]
+struct Now {
+    behaviour: Behaviour,
+    token: Option<String>,
+    asked: Vec<Asked>,
+    sent: u64,
+    /// When the throttled line is free again.
+    line_free: Instant,
+}
+
+impl Rogue {
+    /// Starts on a free port of the loopback, honest, open to every token.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub async fn start(file: FileId, content: Bytes) -> io::Result<Self> {
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), file, content).await
+    }
+
+    /// Starts at an address, such as that of a rogue that was killed.
+    ///
+    /// # Errors
+    /// When the address is taken.
+    pub async fn start_at(address: SocketAddr, file: FileId, content: Bytes) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let started = Instant::now();
+        let (behaviour, asked) = (Behaviour::Honest, Vec::new());
+        let now = Mutex::new(Now { behaviour, token: None, asked, sent: 0, line_free: started });
+        let state = Arc::new(State { file, content, started, now });
+        let task = tokio::spawn(accept(listener, Arc::clone(&state)));
+        Ok(Self { address, state, task })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The address of the file's content.
+    pub fn url(&self) -> Url {
+        let text = format!("http://{}/v1/files/{}/content", self.address, self.state.file);
+        text.parse().unwrap_or_else(|error| unreachable!("{text} is a URL: {error}"))
+    }
+
+    /// Behaves so from now on, also in bodies that are being sent.
+    pub fn set(&self, behaviour: Behaviour) {
+        self.state.now().behaviour = behaviour;
+    }
+
+    /// Answers every other token than this one with 403.
+    pub fn require(&self, token: &Token) {
+        self.state.now().token = Some(format!("Bearer {}", token.expose()));
+    }
+
+    /// All requests so far, in order.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.state.now().asked.clone()
+    }
+
+    /// Bytes of bodies written so far.
+    pub fn sent(&self) -> u64 {
+        self.state.now().sent
+    }
+
+    /// Ends at once: open connections break, new ones are refused.
+    pub async fn kill(self) {
+        self.task.abort();
+        // The listener is closed when the task is gone.
+        let mut this = self;
+        let _ = (&mut this.task).await;
+    }
+}
+
+impl Drop for Rogue {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl State {
+    fn now(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn accept(listener: TcpListener, state: Arc<State>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            Ok((stream, _)) = listener.accept() => {
+                let state = Arc::clone(&state);
+                // A connection that breaks is what rogues are for.
+                connections.spawn(async move { drop(serve(stream, &state).await) });
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// Answers the requests of one connection.
+async fn serve(mut stream: TcpStream, state: &State) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    while let Some(head) = read_head(&mut stream).await? {
+        answer(&mut stream, state, &head).await?;
+    }
+    Ok(())
+}
+
+async fn read_head(stream: &mut TcpStream) -> io::Result<Option<String>> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        if head.len() >= MAX_HEAD || stream.read_buf(&mut head).await? == 0 {
+            return Ok(None);
+        }
+    }
+    Ok(String::from_utf8(head).ok())
+}
+
+fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let named = |line: &'a str| line.split_once(':').filter(|(key, _)| key.eq_ignore_ascii_case(name));
+    head.lines().find_map(named).map(|(_, value)| value.trim())
+}
+
+async fn answer(stream: &mut TcpStream, state: &State, head: &str) -> io::Result<()> {
+    let len = u64::try_from(state.content.len()).unwrap_or(u64::MAX);
+    let range = match select(field(head, "range").unwrap_or_default(), len) {
+        Selection::Single(range) => range,
+        _ => 0..len,
+    };
+    let (behaviour, allowed) = {
+        let mut now = state.now();
+        now.asked.push(Asked { range: range.clone(), at: state.started.elapsed() });
+        let allowed = now.token.as_deref().is_none_or(|token| field(head, "authorization") == Some(token));
+        (now.behaviour.clone(), allowed)
+    };
+    match behaviour {
+        _ if !allowed => refuse(stream, 403, "").await,
+        Behaviour::Status { code, retry_after } => {
+            let retry = retry_after.map(|seconds| format!("Retry-After: {seconds}\r\n")).unwrap_or_default();
+            refuse(stream, code, &retry).await
+        }
+        Behaviour::Redirect(to) => refuse(stream, 302, &format!("Location: {to}\r\n")).await,
+        Behaviour::Delay(time) => {
+            tokio::time::sleep(time).await;
+            send(stream, state, range, &behaviour).await
+        }
+        _ => send(stream, state, range, &behaviour).await,
+    }
+}
+
+async fn refuse(stream: &mut TcpStream, code: u16, headers: &str) -> io::Result<()> {
+    stream.write_all(format!("HTTP/1.1 {code} x\r\n{headers}Content-Length: 0\r\n\r\n").as_bytes()).await
+}
+
+async fn send(stream: &mut TcpStream, state: &State, range: Range<u64>, behaviour: &Behaviour) -> io::Result<()> {
+    let len = u64::try_from(state.content.len()).unwrap_or(u64::MAX);
+    let whole = *behaviour == Behaviour::WholeFile;
+    let range = if whole { 0..len } else { range };
+    let (status, content_range) = if whole {
+        ("200 OK", String::new())
+    } else {
+        let off = u64::from(*behaviour == Behaviour::WrongRange);
+        let part = ContentRange::Part { range: range.start + off..range.end + off, len: len + off };
+        ("206 Partial Content", format!("Content-Range: {part}\r\n"))
+    };
+    let etag = if *behaviour == Behaviour::WrongEtag { FileId::new() } else { state.file };
+    let length = match behaviour {
+        Behaviour::Endless => "Connection: close\r\n".to_owned(),
+        _ => format!("Content-Length: {}\r\n", range.end - range.start),
+    };
+    let head = format!("HTTP/1.1 {status}\r\nETag: \"{etag}\"\r\nAccept-Ranges: bytes\r\n{content_range}{length}\r\n");
+    stream.write_all(head.as_bytes()).await?;
+    send_body(stream, state, range).await
+}
+
+async fn send_body(stream: &mut TcpStream, state: &State, range: Range<u64>) -> io::Result<()> {
+    let mut at = range.start;
+    loop {
+        let behaviour = state.now().behaviour.clone();
+        let end = if behaviour == Behaviour::Endless { u64::MAX } else { range.end };
+        if at >= end {
+            return Ok(());
+        }
+        let mut piece = PIECE.min(end - at);
+        let done = at - range.start;
+        match behaviour {
+            Behaviour::Truncate { after } | Behaviour::Reset { after } | Behaviour::Stall { after } => {
+                if done >= after {
+                    return break_off(stream, &behaviour).await;
+                }
+                piece = piece.min(after - done);
+            }
+            Behaviour::Throttle { rate } => {
+                piece = piece.min((rate / 20).max(1));
+                throttle(state, piece, rate).await;
+            }
+            _ => {}
+        }
+        stream.write_all(&bytes_of(state, at..at.saturating_add(piece), &behaviour)).await?;
+        state.now().sent += piece;
+        at = at.saturating_add(piece);
+    }
+}
+
+/// Ends a body early, each in its own way.
+async fn break_off(stream: &mut TcpStream, behaviour: &Behaviour) -> io::Result<()> {
+    match behaviour {
+        Behaviour::Reset { .. } => stream.set_zero_linger()?,
+        Behaviour::Stall { .. } => std::future::pending().await,
+        _ => stream.shutdown().await?,
+    }
+    Err(io::ErrorKind::ConnectionAborted.into())
+}
+
+/// Waits for the line that all connections share.
+async fn throttle(state: &State, bytes: u64, rate: u64) {
+    let until = {
+        let mut now = state.now();
+        let start = now.line_free.max(Instant::now());
+        now.line_free = start + Duration::from_secs(1).mul_f64(bytes_as_float(bytes) / bytes_as_float(rate.max(1)));
+        now.line_free
+    };
+    tokio::time::sleep_until(until.into()).await;
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate in a test")]
+fn bytes_as_float(bytes: u64) -> f64 {
+    bytes as f64
+}
+
+/// Bytes of the file; zeros behind its end.
+fn bytes_of(state: &State, range: Range<u64>, behaviour: &Behaviour) -> Vec<u8> {
+    let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).min(state.content.len());
+    let mut bytes = state.content.slice(at(range.start)..at(range.end)).to_vec();
+    bytes.resize(usize::try_from(range.end - range.start).unwrap_or(0), 0);
+    if let Behaviour::FlipBit { every } = behaviour {
+        for (n, byte) in (range.start..).zip(&mut bytes) {
+            *byte ^= u8::from(n % every == every - 1);
+        }
+    }
+    bytes
+}
