@@ -7,6 +7,8 @@ use std::{
     ffi::OsString,
     fs, io,
     path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
 };
 
 use clap::{Arg, Command, CommandFactory, FromArgMatches, error::ErrorKind};
@@ -110,6 +112,21 @@ fn texts(value: &Value) -> Option<Vec<String>> {
         Value::Array(items) => items.iter().map(texts).collect::<Option<Vec<_>>>().map(|all| all.concat()),
         Value::Datetime(_) | Value::Table(_) => None,
     }
+}
+
+/// Prints what clap has to say, help and version included, and gives the status that goes with it: 0 or 2.
+pub fn explain(error: &clap::Error) -> ExitCode {
+    // There is nowhere left to say that nothing can be said.
+    let _ = error.print();
+    u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// Reads a duration such as `90s`, `15m` or `1h 30m`, for clap's `value_parser`.
+///
+/// # Errors
+/// Says what a duration looks like.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}; a time looks like 90s, 15m or 12h"))
 }
 
 fn usage(command: &mut Command, message: &str) -> clap::Error {
