@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderValue, IF_MATCH, RANGE};
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderValue, RANGE};
 use tokio::sync::mpsc;
 use url::Url;
 use wire::{Digest, FileId, Hasher, Layout, range, token::Token};
@@ -132,7 +132,6 @@ impl Fetch {
             .get(self.url.clone())
             .header(AUTHORIZATION, bearer)
             .header(RANGE, range::request(range))
-            .header(IF_MATCH, format!("\"{}\"", self.file))
             .header(ACCEPT_ENCODING, "identity");
         let response = request.send().await?;
         asked.check(response.status(), response.headers())?;
