@@ -1,1 +1,22 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+
+mod answer;
+mod app;
+mod apply;
+mod blobs;
+mod catchup;
+mod clock;
+mod error;
+mod identity;
+mod info;
+mod metrics;
+mod registration;
+mod reports;
+mod routes;
+mod running;
+mod store;
+mod tokens;
+
+pub mod config;
+
+pub use app::App;

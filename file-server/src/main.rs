@@ -1,2 +1,48 @@
-//! placeholder
-fn main() {}
+//! The program: reads its settings, then serves until it is told to stop.
+
+use std::{path::Path, process::ExitCode};
+
+use clap::CommandFactory as _;
+use ddm_file_server::{
+    App,
+    config::{Cli, Command, DEFAULT_FILE},
+};
+use lifecycle::{Shutdown, settings, shutdown::GRACE};
+
+fn main() -> ExitCode {
+    let cli: Cli = match settings::parse(Some(Path::new(DEFAULT_FILE))) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing can be said if the terminal is gone.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    if let Some(Command::Completions { shell }) = cli.command {
+        clap_complete::generate(shell, &mut Cli::command(), "ddm-file-server", &mut std::io::stdout());
+        return ExitCode::SUCCESS;
+    }
+    match start(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ddm-file-server: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn start(cli: Cli) -> anyhow::Result<()> {
+    cli.telemetry.install()?;
+    cli.config.check()?;
+    serve(cli).await
+}
+
+async fn serve(cli: Cli) -> anyhow::Result<()> {
+    let app = App::build(cli.config).await?;
+    let shutdown = Shutdown::new();
+    let signals = tokio::spawn(shutdown.clone().follow_signals(GRACE));
+    let outcome = app.run(shutdown).await;
+    signals.abort();
+    outcome
+}

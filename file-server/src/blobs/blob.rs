@@ -1,0 +1,168 @@
+//! One replica: an open file, and which of its chunks are verified.
+
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    io::{self, IoSliceMut},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use rustix::io::{Errno, ReadWriteFlags};
+use tokio::sync::Notify;
+use wire::{ChunkIndex, Digest, FileId, Layout, Runs};
+
+use super::BlobError;
+use crate::{answer::Representation, store::FileRow};
+
+/// One replica.
+#[derive(Debug)]
+pub(crate) struct Blob {
+    pub(super) id: FileId,
+    pub(super) layout: Layout,
+    pub(super) file: File,
+    held: Mutex<Held>,
+    /// Chunks being written: two writers of one chunk would verify one set of bytes and store another.
+    writing: Mutex<BTreeSet<u32>>,
+    written: Notify,
+    /// Syncs that failed. After one the kernel may have dropped any bytes written before, so none of them count.
+    failures: AtomicU64,
+    deleted: AtomicBool,
+    /// Whether the file system takes reads that must not wait.
+    reads_at_once: AtomicBool,
+}
+
+#[derive(Debug, Clone)]
+struct Held {
+    runs: Runs,
+    root: Option<Digest>,
+    sha256: Option<Digest>,
+}
+
+/// The right to write one chunk. It travels with the work, so that work whose requester has gone still excludes others.
+#[derive(Debug)]
+pub(super) struct Turn {
+    pub(super) blob: Arc<Blob>,
+    pub(super) chunk: ChunkIndex,
+    /// The failures there were before the first byte was written.
+    failures: u64,
+}
+
+impl Blob {
+    pub(super) fn new(row: FileRow, file: File) -> Self {
+        Self {
+            id: row.id,
+            layout: row.layout,
+            file,
+            held: Mutex::new(Held { runs: row.runs, root: row.root, sha256: row.sha256 }),
+            writing: Mutex::default(),
+            written: Notify::new(),
+            failures: AtomicU64::new(0),
+            deleted: AtomicBool::new(false),
+            reads_at_once: AtomicBool::new(true),
+        }
+    }
+
+    /// The blob, if it has this layout.
+    pub(super) fn checked(self: Arc<Self>, layout: Layout) -> Result<Arc<Self>, BlobError> {
+        if self.layout == layout { Ok(self) } else { Err(BlobError::Layout) }
+    }
+
+    /// What can be served now.
+    pub(crate) fn representation(&self) -> Representation {
+        let Held { runs, sha256, .. } = self.held().clone();
+        Representation { file: self.id, layout: self.layout, runs, sha256 }
+    }
+
+    /// The verified chunks, and the root once all are there.
+    pub(crate) fn progress(&self) -> (Runs, Option<Digest>) {
+        let held = self.held();
+        (held.runs.clone(), held.root)
+    }
+
+    /// How the file is cut.
+    pub(crate) const fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    pub(super) fn holds(&self, chunk: ChunkIndex) -> bool {
+        self.held().runs.contains(chunk.get())
+    }
+
+    pub(super) fn add(&self, chunk: ChunkIndex) {
+        self.held().runs.insert(chunk.get()..chunk.get().saturating_add(1));
+    }
+
+    pub(super) fn set_root(&self, root: Digest) {
+        self.held().root = Some(root);
+    }
+
+    pub(super) fn set_sha256(&self, digest: Digest) {
+        self.held().sha256 = Some(digest);
+    }
+
+    pub(super) fn mark_deleted(&self) {
+        self.deleted.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    pub(super) fn note_failed_sync(&self) {
+        self.failures.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Waits for the right to write `chunk`.
+    pub(super) async fn turn(self: &Arc<Self>, chunk: ChunkIndex) -> Turn {
+        loop {
+            let written = self.written.notified();
+            tokio::pin!(written);
+            written.as_mut().enable();
+            if self.writers().insert(chunk.get()) {
+                return Turn { blob: self.clone(), chunk, failures: self.failures.load(Ordering::Acquire) };
+            }
+            written.await;
+        }
+    }
+
+    /// Reads what is in memory already; `None` when the disk would have to be waited for.
+    pub(super) fn read_at_once(&self, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        if !self.reads_at_once.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        match rustix::io::preadv2(&self.file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT) {
+            Ok(n) => Ok(Some(n)),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                self.reads_at_once.store(false, Ordering::Relaxed);
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn writers(&self) -> MutexGuard<'_, BTreeSet<u32>> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Turn {
+    /// Whether a sync failed since the first byte was written.
+    pub(super) fn is_spoiled(&self) -> bool {
+        self.failures != self.blob.failures.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.blob.writers().remove(&self.chunk.get());
+        self.blob.written.notify_waiters();
+    }
+}

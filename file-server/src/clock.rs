@@ -1,0 +1,65 @@
+//! What time it is: the info-server's clock, carried on by this machine's monotonic one.
+
+use std::{sync::Mutex, time::Instant};
+
+use jiff::{SignedDuration, Timestamp};
+
+/// The time by which expiry is judged. This machine's wall clock may be wrong by days.
+#[derive(Debug)]
+pub(crate) struct Clock(Mutex<Base>);
+
+#[derive(Debug, Clone, Copy)]
+struct Base {
+    time: Timestamp,
+    at: Instant,
+}
+
+impl Clock {
+    /// A clock that begins at the latest time ever heard from an info-server, and at `wall` only if none ever was.
+    pub(crate) fn new(high_water: Option<Timestamp>, wall: Timestamp, at: Instant) -> Self {
+        Self(Mutex::new(Base { time: high_water.unwrap_or(wall), at }))
+    }
+
+    /// The info-server said `time`, and its answer arrived `at`.
+    pub(crate) fn observe(&self, time: Timestamp, at: Instant) {
+        *self.base() = Base { time, at };
+    }
+
+    /// The time now.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.at(Instant::now())
+    }
+
+    fn at(&self, instant: Instant) -> Timestamp {
+        let Base { time, at } = *self.base();
+        let passed = SignedDuration::try_from(instant.saturating_duration_since(at)).unwrap_or(SignedDuration::MAX);
+        time.saturating_add(passed).unwrap_or(Timestamp::MAX)
+    }
+
+    fn base(&self) -> std::sync::MutexGuard<'_, Base> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn only_the_info_servers_time_and_what_passed_since_count() {
+        let start = Instant::now();
+        let wall: Timestamp = "2000-01-01T00:00:00Z".parse().unwrap();
+        let mark: Timestamp = "2026-05-01T10:00:00Z".parse().unwrap();
+        assert_eq!(Clock::new(None, wall, start).at(start), wall);
+
+        let clock = Clock::new(Some(mark), wall, start);
+        assert_eq!(clock.at(start + Duration::from_secs(5)), mark + SignedDuration::from_secs(5));
+
+        let told: Timestamp = "2026-05-01T12:00:00Z".parse().unwrap();
+        clock.observe(told, start + Duration::from_secs(9));
+        assert_eq!(clock.at(start + Duration::from_secs(9)), told);
+        assert_eq!(clock.at(start), told, "the monotonic clock does not run backwards");
+    }
+}

@@ -1,0 +1,148 @@
+//! The heartbeat: registration, lease, and the only clock this server believes.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use lifecycle::Shutdown;
+use rand::RngExt as _;
+use reqwest::StatusCode;
+use secrecy::SecretString;
+use url::Url;
+use wire::{
+    Zone,
+    server::{Heartbeat, HeartbeatAnswer},
+};
+
+use crate::{
+    blobs::{Folder, blocking},
+    catchup::Follower,
+    clock::Clock,
+    identity::Identity,
+    info::{InfoError, InfoServer},
+    running::Running,
+    store::Store,
+};
+
+/// From one heartbeat to the next.
+const INTERVAL: Duration = Duration::from_secs(3);
+/// How much time may pass before the high-water mark is written again.
+const MARK_EVERY: Duration = Duration::from_secs(30);
+
+/// Keeps this server registered.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    pub(crate) identity: Identity,
+    pub(crate) zone: Zone,
+    pub(crate) url: Url,
+    pub(crate) join_secret: Option<SecretString>,
+    pub(crate) info: InfoServer,
+    pub(crate) store: Store,
+    pub(crate) folder: Arc<Folder>,
+    pub(crate) running: Arc<Running>,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) follower: Arc<Follower>,
+    /// Whether the last heartbeat was accepted.
+    pub(crate) registered: Arc<AtomicBool>,
+}
+
+impl Registration {
+    /// Beats until `shutdown`, then leaves at once.
+    pub(crate) async fn keep_registered(self, shutdown: Shutdown) -> anyhow::Result<()> {
+        let finishing = shutdown.finishing();
+        let mut marked: Option<Instant> = None;
+        let mut last_failure = None;
+        loop {
+            let beaten = tokio::select! {
+                beaten = self.beat() => beaten,
+                () = finishing.cancelled() => break,
+            };
+            self.registered.store(beaten.is_ok(), Ordering::Relaxed);
+            let pause = match beaten {
+                Ok(answer) => {
+                    if last_failure.take().is_some() || marked.is_none() {
+                        tracing::info!(server = %self.identity.id, url = %self.url, "registered with the info-server");
+                    }
+                    if marked.is_none_or(|at| at.elapsed() >= MARK_EVERY) {
+                        self.mark(answer.now).await;
+                        marked = Some(Instant::now());
+                    }
+                    INTERVAL
+                }
+                Err(error) => {
+                    let told = self.describe(&error);
+                    if last_failure.as_ref() != Some(&told) {
+                        tracing::error!("{told}");
+                        last_failure = Some(told);
+                    }
+                    // Spread out, so that the servers of a zone do not come back in one wave.
+                    INTERVAL.mul_f64(rand::rng().random_range(0.2..1.0))
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = finishing.cancelled() => break,
+            }
+        }
+        self.registered.store(false, Ordering::Relaxed);
+        if let Err(error) = self.info.leave().await {
+            tracing::info!(%error, "left without being able to say so");
+        }
+        Ok(())
+    }
+
+    async fn beat(&self) -> Result<HeartbeatAnswer, InfoError> {
+        let folder = self.folder.clone();
+        let free_bytes = blocking(move || folder.free_bytes()).await.unwrap_or(0);
+        let mut heartbeat = Heartbeat {
+            zone: self.zone.clone(),
+            url: self.url.clone(),
+            instance: self.identity.instance,
+            secret_sha256: None,
+            load: u32::try_from(self.running.count()).unwrap_or(u32::MAX),
+            free_bytes,
+        };
+        let mut answer = self.info.beat(&heartbeat, None).await;
+        if let (Err(InfoError::Status(StatusCode::UNAUTHORIZED)), Some(secret)) = (&answer, &self.join_secret) {
+            heartbeat.secret_sha256 = Some(self.identity.secret.hash());
+            answer = self.info.beat(&heartbeat, Some(secret)).await;
+            if answer.is_ok() {
+                tracing::info!(server = %self.identity.id, "enrolled with the info-server");
+            }
+        }
+        let answer = answer?;
+        self.clock.observe(answer.now, Instant::now());
+        if let Err(error) = self.follower.compare(answer.epoch, &answer.streams).await {
+            tracing::error!(%error, "the cursors cannot be read");
+        }
+        Ok(answer)
+    }
+
+    async fn mark(&self, now: Timestamp) {
+        if let Err(error) = self.store.raise_high_water(now).await {
+            tracing::error!(%error, "the time cannot be remembered");
+        }
+    }
+
+    fn describe(&self, error: &InfoError) -> String {
+        let id = &self.identity.id;
+        match error {
+            InfoError::Status(StatusCode::CONFLICT) => format!(
+                "another live process uses the identity {id} of this data folder; stop it, or give one of them a fresh \
+                 --data folder"
+            ),
+            InfoError::Status(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) if self.join_secret.is_none() => {
+                format!("the info-server does not know server {id}: give it a join secret with --join-secret-file")
+            }
+            InfoError::Status(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+                format!("the info-server refused to enrol server {id}: check the join secret")
+            }
+            other => format!("server {id} is not registered: {other}"),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Reports of replicas: always the full state, repeated until it was accepted, a few per second and file at most.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt as _, stream};
+use lifecycle::Shutdown;
+use reqwest::StatusCode;
+use wire::{FileId, Runs, server::ReplicaReport};
+
+use crate::{
+    blobs::{BlobError, Blobs},
+    info::{InfoError, InfoServer},
+    metrics::Metrics,
+    store::{PendingReport, Store, StoreError},
+};
+
+/// Between two reports of a file that is still growing.
+const APART: Duration = Duration::from_millis(500);
+/// Reports read from the database at once.
+const ROUND: u32 = 256;
+/// Reports on their way at once.
+const AT_ONCE: usize = 4;
+/// After a report was not accepted: the first pause and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(3));
+
+/// Reports replicas.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    pub(crate) store: Store,
+    pub(crate) info: InfoServer,
+    pub(crate) blobs: Arc<Blobs>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ReportError {
+    #[error(transparent)]
+    Info(#[from] InfoError),
+    #[error(transparent)]
+    Blobs(#[from] BlobError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Reporter {
+    /// Reports until `shutdown`; what is left is in the database.
+    pub(crate) async fn keep_reporting(self, shutdown: Shutdown) -> anyhow::Result<()> {
+        let finishing = shutdown.finishing();
+        let mut sent = HashMap::new();
+        let mut pause = PAUSES.0;
+        while !finishing.is_cancelled() {
+            let round = tokio::select! {
+                round = self.round(&mut sent) => round,
+                () = finishing.cancelled() => break,
+            };
+            let wait = match round {
+                Ok(wait) => {
+                    pause = PAUSES.0;
+                    wait
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "reports of replicas were not accepted; trying again");
+                    pause = (pause * 2).min(PAUSES.1);
+                    Some(pause)
+                }
+            };
+            tokio::select! {
+                () = self.blobs.changed.notified() => {}
+                () = tokio::time::sleep(wait.unwrap_or(Duration::MAX)) => {}
+                () = finishing.cancelled() => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what is due; answers when the next is.
+    async fn round(&self, sent: &mut HashMap<FileId, Instant>) -> Result<Option<Duration>, ReportError> {
+        let now = Instant::now();
+        sent.retain(|_, at| now.saturating_duration_since(*at) < APART);
+        let pending = self.store.pending_reports(ROUND).await?;
+        let (due, wait) = due(&pending, sent, now);
+        sent.extend(due.iter().map(|report| (report.file, now)));
+        let more = due.len() == pending.len() && !due.is_empty();
+        let mut sending = stream::iter(due).map(|report| self.send(report)).buffer_unordered(AT_ONCE);
+        let mut outcome = Ok(());
+        while let Some(accepted) = sending.next().await {
+            outcome = outcome.and(accepted);
+        }
+        outcome?;
+        Ok(if more { Some(Duration::ZERO) } else { wait })
+    }
+
+    async fn send(&self, pending: PendingReport) -> Result<(), ReportError> {
+        let (runs, root) = match self.blobs.find(pending.file).await? {
+            Some(blob) => blob.progress(),
+            None => (Runs::new(), None),
+        };
+        let report = ReplicaReport { counter: pending.counter, runs, root };
+        match self.info.report(pending.file, &report).await {
+            Ok(()) => self.metrics.reports.one(),
+            // The catalogue has forgotten the file: there is nothing to tell about it.
+            Err(InfoError::Status(StatusCode::NOT_FOUND | StatusCode::GONE)) => {
+                tracing::info!(file = %pending.file, "the info-server does not know a file that is held here");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.store.report_done(pending).await?;
+        Ok(())
+    }
+}
+
+/// Which reports are due, and when the next one is. Settled ones wait for nothing.
+fn due(
+    pending: &[PendingReport],
+    sent: &HashMap<FileId, Instant>,
+    now: Instant,
+) -> (Vec<PendingReport>, Option<Duration>) {
+    let left = |report: &PendingReport| {
+        let next = sent.get(&report.file).filter(|_| !report.settled)?.checked_add(APART)?;
+        next.checked_duration_since(now).filter(|left| !left.is_zero())
+    };
+    let due = pending.iter().filter(|report| left(report).is_none()).copied().collect();
+    (due, pending.iter().filter_map(left).min())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growing_files_are_reported_now_and_then_and_settled_ones_at_once() {
+        let now = Instant::now();
+        let report = |settled| PendingReport { file: FileId::new(), counter: 1, settled };
+        let (fresh, growing, complete) = (report(false), report(false), report(true));
+        let sent = [(growing.file, now), (complete.file, now)].into();
+        let pending = [fresh, growing, complete];
+        assert_eq!(due(&pending, &sent, now), (vec![fresh, complete], Some(APART)));
+        assert_eq!(due(&pending, &sent, now + APART), (pending.to_vec(), None));
+        assert_eq!(due(&[], &sent, now), (vec![], None));
+    }
+}

@@ -1,0 +1,89 @@
+//! The route table.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    routing::{get, put},
+};
+use http::{Method, header};
+use lifecycle::http::with_fallbacks;
+use tower_http::cors::{Any, CorsLayer};
+use wire::Zone;
+
+use crate::{
+    blobs::Blobs, clock::Clock, identity::Identity, metrics::Metrics, running::Running, store::Store, tokens::Tokens,
+};
+
+mod access;
+mod get_content;
+mod health;
+mod list_chunks;
+mod put_chunk;
+
+/// What handlers work with.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) identity: Identity,
+    pub(crate) zone: Zone,
+    pub(crate) blobs: Arc<Blobs>,
+    pub(crate) tokens: Arc<Tokens>,
+    pub(crate) running: Arc<Running>,
+    pub(crate) clock: Arc<Clock>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) store: Store,
+    pub(crate) registered: Arc<AtomicBool>,
+    pub(crate) draining: AtomicBool,
+    /// One probe of the disk at a time: a stalled disk must not collect waiting threads.
+    pub(crate) probing: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Server {
+    /// From now on this server says that it is not ready.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Everything this server answers.
+pub(crate) fn router(server: Arc<Server>) -> Router {
+    let content = Router::new()
+        // GET and HEAD are one handler: they must not differ.
+        .route("/v1/files/{id}/content", get(get_content::get_content))
+        .layer(cors());
+    let chunks = Router::new()
+        .route("/v1/files/{id}/chunks", get(list_chunks::list_chunks))
+        .route("/v1/files/{id}/chunks/{n}", put(put_chunk::put_chunk));
+    let operator = Router::new()
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics));
+    // A chunk's body is bounded by its length, which the handler knows.
+    with_fallbacks(content.merge(chunks).merge(operator)).layer(DefaultBodyLimit::disable()).with_state(server)
+}
+
+/// Pages of any origin may read content: the token is what protects it, and it is sent by no browser unasked.
+fn cors() -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::HEAD])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::RANGE,
+            header::IF_RANGE,
+            header::IF_MATCH,
+            header::IF_NONE_MATCH,
+        ])
+        .expose_headers([
+            header::ACCEPT_RANGES,
+            header::CONTENT_LENGTH,
+            header::CONTENT_RANGE,
+            header::ETAG,
+            get_content::REPR_DIGEST,
+        ])
+        .max_age(std::time::Duration::from_secs(3600))
+}

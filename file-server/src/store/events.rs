@@ -1,0 +1,170 @@
+//! Facts and cursors, always in one transaction: either both are remembered or neither.
+
+use std::collections::BTreeMap;
+
+use sqlx::{Row as _, Sqlite, Transaction};
+use wire::{
+    Digest, FileId,
+    event::{Event, Fact, Stream},
+    id::Epoch,
+};
+
+use super::{
+    Durability, Store, StoreError,
+    files::drop_file,
+    from_sql, optional_bytes_column, to_sql,
+    tokens::{put_grant, put_revocation},
+};
+
+/// How far this server has read each stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Cursors {
+    /// The life of the catalogue that the numbers count in; none before the first contact.
+    pub(crate) epoch: Option<Epoch>,
+    pub(crate) streams: BTreeMap<Stream, u64>,
+}
+
+impl Cursors {
+    /// The cursor of one stream.
+    pub(crate) fn of(&self, stream: &Stream) -> u64 {
+        self.streams.get(stream).copied().unwrap_or(0)
+    }
+}
+
+/// Facts to remember together.
+#[derive(Debug)]
+pub(crate) struct Batch<'a> {
+    pub(crate) epoch: Epoch,
+    pub(crate) events: &'a [Event],
+    /// Where the cursors stand afterwards; they never go back within an epoch.
+    pub(crate) cursors: Vec<(Stream, u64)>,
+    /// Whether the events are the whole present state, so that assignments they lack are void.
+    pub(crate) replaces: bool,
+}
+
+/// What has to happen outside the database once the facts are remembered.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Effects {
+    /// Tokens whose standing changed: forget what was cached.
+    pub(crate) granted: Vec<Digest>,
+    /// Tokens whose running bodies are to be cut.
+    pub(crate) revoked: Vec<Digest>,
+    /// Files whose blobs are to be removed.
+    pub(crate) dropped: Vec<FileId>,
+    /// The epoch is another one: everything cached is void.
+    pub(crate) new_epoch: bool,
+}
+
+impl Store {
+    /// How far the streams have been read.
+    pub(crate) async fn cursors(&self) -> Result<Cursors, StoreError> {
+        let state = sqlx::query("select epoch from state").fetch_one(&self.reader).await?;
+        let mut cursors = Cursors { epoch: optional_bytes_column(&state, "epoch")?, ..Cursors::default() };
+        for row in sqlx::query("select stream, seq from cursor").fetch_all(&self.reader).await? {
+            let stream = row.try_get::<&str, _>("stream")?.parse().map_err(|_| StoreError::Corrupt)?;
+            cursors.streams.insert(stream, from_sql(row.try_get("seq")?)?);
+        }
+        Ok(cursors)
+    }
+
+    /// Remembers facts and cursors together.
+    pub(crate) async fn apply(&self, batch: &Batch<'_>) -> Result<Effects, StoreError> {
+        // What removes a blob must not be forgotten again once the blob is gone.
+        let durability = if batch.events.iter().any(|event| removes(&event.fact)) {
+            Durability::Synced
+        } else {
+            Durability::Ordered
+        };
+        let mut transaction = self.write(durability).await?;
+        let mut effects =
+            Effects { new_epoch: enter_epoch(&mut transaction, batch.epoch).await?, ..Effects::default() };
+        if batch.replaces {
+            sqlx::query("delete from assignment where state = 'assigned'").execute(&mut *transaction).await?;
+        }
+        for event in batch.events {
+            remember(&mut transaction, event, &mut effects).await?;
+        }
+        for (stream, seq) in &batch.cursors {
+            sqlx::query(
+                "insert into cursor (stream, seq) values (?, ?)
+                 on conflict (stream) do update set seq = max(excluded.seq, cursor.seq)",
+            )
+            .bind(stream.to_string())
+            .bind(to_sql(*seq))
+            .execute(&mut *transaction)
+            .await?;
+        }
+        transaction.commit().await?;
+        Ok(effects)
+    }
+}
+
+const fn removes(fact: &Fact) -> bool {
+    matches!(fact, Fact::FileDeleted { .. } | Fact::ReplicaRemoved { .. })
+}
+
+/// A new life of the catalogue voids cursors and grants. Revocations and verified bytes stay: they do no harm.
+async fn enter_epoch(transaction: &mut Transaction<'_, Sqlite>, epoch: Epoch) -> Result<bool, StoreError> {
+    let changed = sqlx::query("update state set epoch = ?1 where epoch is not ?1")
+        .bind(epoch.as_bytes().as_slice())
+        .execute(&mut **transaction)
+        .await?
+        .rows_affected();
+    if changed == 0 {
+        return Ok(false);
+    }
+    sqlx::query("delete from cursor").execute(&mut **transaction).await?;
+    sqlx::query("delete from token where body is not null").execute(&mut **transaction).await?;
+    sqlx::query("update token set seq = 0").execute(&mut **transaction).await?;
+    sqlx::query("update assignment set seq = 0").execute(&mut **transaction).await?;
+    Store::report_everything(transaction).await?;
+    Ok(true)
+}
+
+async fn remember(
+    transaction: &mut Transaction<'_, Sqlite>,
+    event: &Event,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    match &event.fact {
+        Fact::TokenGranted { grants } => {
+            for grant in grants {
+                put_grant(transaction, grant, event.seq).await?;
+                effects.granted.push(grant.token_hash);
+            }
+        }
+        Fact::TokenRevoked { tokens } => {
+            for revocation in tokens {
+                put_revocation(transaction, revocation, event.seq).await?;
+                effects.revoked.push(revocation.token_hash);
+            }
+        }
+        Fact::FileDeleted { file } => assign(transaction, (*file, event.seq, "deleted"), effects).await?,
+        Fact::ReplicaRemoved { file } => assign(transaction, (*file, event.seq, "removed"), effects).await?,
+        Fact::ReplicaAssigned { file } => assign(transaction, (*file, event.seq, "assigned"), effects).await?,
+        Fact::FilePublished { .. } | Fact::Unknown => {}
+    }
+    Ok(())
+}
+
+async fn assign(
+    transaction: &mut Transaction<'_, Sqlite>,
+    (file, seq, state): (FileId, u64, &str),
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    let changed = sqlx::query(
+        "insert into assignment (file, seq, state) values (?, ?, ?)
+         on conflict (file) do update set seq = excluded.seq, state = excluded.state
+         where excluded.seq > assignment.seq and assignment.state <> 'deleted'",
+    )
+    .bind(file.as_bytes().as_slice())
+    .bind(to_sql(seq))
+    .bind(state)
+    .execute(&mut **transaction)
+    .await?
+    .rows_affected();
+    if changed > 0 && state != "assigned" && drop_file(transaction, file).await? {
+        effects.dropped.push(file);
+    }
+    Ok(())
+}
