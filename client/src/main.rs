@@ -1,2 +1,38 @@
-//! placeholder
-fn main() {}
+//! `ddm-client`: parse, then carry out one command.
+
+use std::process::ExitCode;
+
+use ddm_client::{Exit, cli, session};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let file = session::folder().map(|folder| folder.join("client.toml"));
+    let args = cli::with_default_command(std::env::args_os().collect());
+    let environment = std::env::var_os("DDM_CONFIG").map(Into::into);
+    let line: cli::CommandLine = match lifecycle::settings::parse_from(args, environment, file.as_deref()) {
+        Ok(line) => line,
+        Err(error) => return lifecycle::settings::explain(&error),
+    };
+    if let Err(error) = line.telemetry.install() {
+        eprintln!("ddm-client: {error:#}");
+        return Exit::Failed.into();
+    }
+    let cancel = CancellationToken::new();
+    let watcher = tokio::spawn(cancel_on_signal(cancel.clone()));
+    let exit = ddm_client::run(line, cancel).await;
+    watcher.abort();
+    exit.into()
+}
+
+/// The first signal ends the command soon and resumably; a second one is not needed, every wait in it has a deadline.
+async fn cancel_on_signal(cancel: CancellationToken) {
+    if let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        cancel.cancel();
+    }
+}

@@ -1,2 +1,45 @@
-//! placeholder
-fn main() {}
+//! `ddm-info-server`: parse, then serve or do what was asked.
+
+use std::{path::Path, process::ExitCode};
+
+use ddm_info_server::{
+    App,
+    command::{self, Command, CommandLine},
+};
+use lifecycle::shutdown::GRACE;
+
+const CONFIG_FILE: &str = "/etc/ddm/info-server.toml";
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let line = match lifecycle::settings::parse::<CommandLine>(Some(Path::new(CONFIG_FILE))) {
+        Ok(line) => line,
+        Err(error) => return lifecycle::settings::explain(&error),
+    };
+    match run(line).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ddm-info-server: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(line: CommandLine) -> anyhow::Result<()> {
+    match line.command {
+        Some(Command::Completions { shell }) => {
+            command::print_completions(shell);
+            return Ok(());
+        }
+        Some(Command::User(user)) => return command::run(user, &line.config).await,
+        Some(Command::Serve) | None => {}
+    }
+    line.telemetry.install()?;
+    let app = App::build(line.config).await?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "listening on http://{}", app.local_addr()?);
+    let signals = tokio::spawn(app.shutdown().clone().follow_signals(GRACE));
+    app.run().await?;
+    signals.abort();
+    tracing::info!("stopped");
+    Ok(())
+}

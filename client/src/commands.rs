@@ -1,0 +1,125 @@
+//! One file per command.
+
+use std::io::{self, Write as _};
+
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use transfer::{info::InfoServer, source::client_builder};
+
+use crate::{
+    cli::{self, Command, CommandLine, Common},
+    session::Logins,
+};
+
+pub mod get;
+mod info;
+mod list;
+mod login;
+mod logout;
+pub mod publish;
+mod remove;
+mod servers;
+
+/// How a command ended; its number is the process's exit status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// Failed; what went wrong was printed.
+    Failed = 1,
+    /// Interrupted by a signal; what was done so far is kept.
+    Interrupted = 3,
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Interrupted => 3,
+        })
+    }
+}
+
+/// What every command needs.
+#[derive(Debug)]
+pub struct Context {
+    /// Settings of every command.
+    pub common: Common,
+    /// Cancelled by a signal.
+    pub cancel: CancellationToken,
+}
+
+impl Context {
+    /// A client for bulk transfers.
+    pub(crate) fn http(&self) -> anyhow::Result<reqwest::Client> {
+        let builder = client_builder().user_agent(concat!("ddm-client/", env!("CARGO_PKG_VERSION")));
+        let builder = match &self.common.proxy {
+            Some(proxy) => builder.proxy(reqwest::Proxy::all(proxy.clone())?),
+            None => builder,
+        };
+        Ok(builder.build()?)
+    }
+
+    /// The info-server, with the login kept for it.
+    pub(crate) fn info_server(&self) -> anyhow::Result<InfoServer> {
+        let session = Logins::open(&self.common)?.token(&self.common.info);
+        Ok(InfoServer::new(self.common.info.clone(), self.http()?, session))
+    }
+}
+
+/// Carries out a command, until it is done or `cancel` is.
+pub async fn run(line: CommandLine, cancel: CancellationToken) -> Exit {
+    let context = Context { common: line.common, cancel: cancel.clone() };
+    let outcome = match line.command {
+        Command::Get(get) => get::run(&context, &get).await,
+        Command::Publish(publish) => publish::run(&context, &publish).await,
+        other => {
+            // These change nothing here that could be left half done.
+            let short = cancel.run_until_cancelled(short(&context, other)).await;
+            short.unwrap_or(Ok(Exit::Interrupted))
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        complain(&context.common, &error);
+        Exit::Failed
+    })
+}
+
+async fn short(context: &Context, command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::List(list) => list::run(context, &list).await?,
+        Command::Info { file } => info::run(context, file).await?,
+        Command::Remove { file } => remove::run(context, file).await?,
+        Command::Servers => servers::run(context).await?,
+        Command::Login { email } => login::run(context, email).await?,
+        Command::Logout => logout::run(context).await?,
+        Command::Completions { shell } => cli::print_completions(shell),
+        Command::Get(_) | Command::Publish(_) => {}
+    }
+    Ok(Exit::Done)
+}
+
+fn complain(common: &Common, error: &anyhow::Error) {
+    let hint = match error.downcast_ref::<transfer::info::InfoError>().and_then(transfer::info::InfoError::status) {
+        Some(401) => "\nLog in first: ddm-client login",
+        _ => "",
+    };
+    if common.json {
+        emit(&serde_json::json!({ "event": "error", "message": format!("{error:#}") }));
+    }
+    eprintln!("ddm-client: {error:#}{hint}");
+}
+
+/// One JSON object on a line of its own, at once.
+pub(crate) fn emit(event: &impl Serialize) {
+    let mut out = io::stdout().lock();
+    // A reader that hung up wants nothing more; the command's own outcome decides how it ends.
+    let _ = serde_json::to_writer(&mut out, event).map_err(io::Error::from).and_then(|()| out.write_all(b"\n"));
+    let _ = out.flush();
+}
+
+/// One line of text; a reader that hung up is no failure.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(io::stdout().lock(), "{text}");
+}

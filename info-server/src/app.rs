@@ -1,0 +1,174 @@
+//! The server as a value: `build`, `local_addr`, `run`. The same three calls serve production, tests and the local mode.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::Instant,
+};
+
+use anyhow::Context as _;
+use bus::EventBus;
+use lifecycle::{Shutdown, Tasks, listen};
+use secrecy::SecretString;
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, watch},
+};
+use wire::server::ServerInfo;
+
+use crate::{
+    config::Config,
+    grants::{self, Committer, Grants},
+    janitor,
+    passwords::Passwords,
+    probe::Probe,
+    registry::Registry,
+    relay, routes,
+    store::Store,
+};
+
+/// What every route can reach.
+#[derive(Debug)]
+pub struct State {
+    pub(crate) config: Config,
+    pub(crate) store: Store,
+    pub(crate) log: Log,
+    pub(crate) grants: Grants,
+    pub(crate) passwords: Passwords,
+    pub(crate) join_secret: SecretString,
+    pub(crate) probe: Probe,
+    /// Told of every replica report, for commits that wait for a quorum.
+    pub(crate) reported: Notify,
+    pub(crate) bus: Arc<dyn EventBus>,
+    pub(crate) shutdown: Shutdown,
+    registry: RwLock<Registry>,
+}
+
+impl State {
+    pub(crate) fn registry(&self) -> RwLockReadGuard<'_, Registry> {
+        // A panic while it was held cannot leave it half changed: every change is one insertion.
+        self.registry.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    pub(crate) fn registry_mut(&self) -> RwLockWriteGuard<'_, Registry> {
+        self.registry.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The servers that clients may be sent to.
+    pub(crate) fn live(&self) -> Vec<ServerInfo> {
+        self.registry().live(Instant::now()).collect()
+    }
+}
+
+/// The newest committed event, for those who wait for one.
+#[derive(Debug, Clone)]
+pub struct Log(watch::Sender<u64>);
+
+impl Log {
+    /// A log in which nothing was committed yet.
+    pub(crate) fn new() -> Self {
+        Self(watch::Sender::new(0))
+    }
+
+    /// Wakes whoever waits; to be called after the commit.
+    pub fn committed(&self, seq: u64) {
+        self.0.send_if_modified(|newest| {
+            let newer = seq > *newest;
+            *newest = seq.max(*newest);
+            newer
+        });
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.0.subscribe()
+    }
+}
+
+/// A server that listens and is ready to run.
+#[derive(Debug)]
+pub struct App {
+    state: Arc<State>,
+    committer: Committer,
+    listener: TcpListener,
+}
+
+impl App {
+    /// Opens the database, then the port.
+    ///
+    /// # Errors
+    /// Settings that contradict each other, an unusable database, a port in use.
+    pub async fn build(config: Config) -> anyhow::Result<Self> {
+        config.check()?;
+        let data = &config.place.data;
+        std::fs::create_dir_all(data).with_context(|| format!("cannot make the folder {}", data.display()))?;
+        let bus = relay::bus(config.events.broker()?)?;
+        let store = Store::open(&config.database()).await?;
+        let registry = RwLock::new(Registry::restore(store.enrolled().await?, Instant::now()));
+        let log = Log::new();
+        let (grants, committer) = grants::channel(store.clone(), log.clone());
+        let listener = listen::bind(config.place.listen).await?;
+        let state = Arc::new(State {
+            join_secret: config.join_secret()?,
+            passwords: Passwords::new().await?,
+            probe: Probe::new()?,
+            reported: Notify::new(),
+            shutdown: Shutdown::new(),
+            bus,
+            config,
+            store,
+            log,
+            grants,
+            registry,
+        });
+        Ok(Self { state, committer, listener })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// When the socket is gone.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// The catalogue, for the terminal and the local mode.
+    pub fn store(&self) -> &Store {
+        &self.state.store
+    }
+
+    /// The secret that file servers enrol with.
+    pub fn join_secret(&self) -> &SecretString {
+        &self.state.join_secret
+    }
+
+    /// Stops the server when it is asked to finish.
+    pub fn shutdown(&self) -> &Shutdown {
+        &self.state.shutdown
+    }
+
+    /// Serves until its [`Shutdown`] says so.
+    ///
+    /// # Errors
+    /// When something that must run cannot go on.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let Self { state, committer, listener } = self;
+        let shutdown = state.shutdown.clone();
+        let limits = listen::Limits { connections: state.config.place.max_connections, ..listen::Limits::default() };
+        let stop = shutdown.finishing().clone();
+        let mut tasks = Tasks::new();
+        tasks.spawn("relay", relay::run(state.clone(), stop.clone()));
+        tasks.spawn("janitor", janitor::run(state.store.clone(), state.config.events.event_retention, stop.clone()));
+        let served = listen::serve(listener, routes::router(state.clone()), limits, shutdown.clone());
+        // One task: commits go on for exactly as long as a request may wait for one.
+        tasks.spawn("http", async move {
+            tokio::select! {
+                served = served => served,
+                ended = committer.run() => ended,
+            }
+        });
+        tracing::info!("ready");
+        let outcome = tasks.run(&shutdown).await;
+        state.store.close().await;
+        outcome
+    }
+}

@@ -1,0 +1,11 @@
+use std::sync::Arc;
+
+use axum::extract::State as Shared;
+use wire::server::ServerList;
+
+use crate::{app::State, caller::Reader};
+
+/// `GET /v1/servers`: the live ones.
+pub(super) async fn list_servers(Shared(state): Shared<Arc<State>>, _: Reader) -> axum::Json<ServerList> {
+    axum::Json(ServerList { servers: state.live() })
+}

@@ -1,0 +1,184 @@
+//! Facts on their way to the file servers, committed together with what they are about.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+use wire::{
+    event::{Event, Fact, SCHEMA, Stream},
+    id::Epoch,
+};
+
+use super::{Store, Write, corrupt, from_millis, to_i64, to_u64};
+
+/// What became of a fact on the bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// The broker took it for at least one queue.
+    Confirmed,
+    /// No queue was bound for it; the log covers it.
+    Unrouted,
+}
+
+/// Adds a fact to a stream; it becomes visible with `write`.
+///
+/// # Errors
+/// The database's.
+pub async fn append(write: &mut Write, stream: &Stream, fact: &Fact, now: Timestamp) -> sqlx::Result<u64> {
+    let name = stream.to_string();
+    let text = serde_json::to_string(fact).map_err(corrupt)?;
+    let seq: i64 = sqlx::query_scalar(
+        "insert into outbox (stream, prev, at, fact)
+         values (?1, coalesce((select seq from streams where stream = ?1), 0), ?2, ?3) returning seq",
+    )
+    .bind(&name)
+    .bind(now.as_millisecond())
+    .bind(text)
+    .fetch_one(&mut **write)
+    .await?;
+    sqlx::query(
+        "insert into streams (stream, seq) values (?, ?) on conflict (stream) do update set seq = excluded.seq",
+    )
+    .bind(&name)
+    .bind(seq)
+    .execute(&mut **write)
+    .await?;
+    to_u64(seq)
+}
+
+/// Records what the bus said of some facts.
+///
+/// # Errors
+/// The database's.
+pub async fn mark(write: &mut Write, seqs: &[u64], sent: Sent) -> sqlx::Result<()> {
+    let list = serde_json::to_string(seqs).map_err(corrupt)?;
+    sqlx::query("update outbox set sent = ? where seq in (select value from json_each(?))")
+        .bind(match sent {
+            Sent::Confirmed => 1,
+            Sent::Unrouted => 2,
+        })
+        .bind(list)
+        .execute(&mut **write)
+        .await?;
+    Ok(())
+}
+
+/// Forgets facts older than `before` that are on their way; readers further behind get a snapshot instead.
+///
+/// # Errors
+/// The database's.
+pub async fn trim(write: &mut Write, before: Timestamp, most: u32) -> sqlx::Result<u64> {
+    let trimmed: Vec<i64> = sqlx::query_scalar(
+        "delete from outbox where seq in
+             (select seq from outbox where at < ? and sent > 0 order by seq limit ?) returning seq",
+    )
+    .bind(before.as_millisecond())
+    .bind(most)
+    .fetch_all(&mut **write)
+    .await?;
+    if let Some(newest) = trimmed.iter().max() {
+        sqlx::query("update catalogue set trimmed_to = max(trimmed_to, ?)").bind(newest).execute(&mut **write).await?;
+    }
+    Ok(trimmed.len() as u64)
+}
+
+impl Store {
+    /// The oldest facts that wait for the bus.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn waiting(&self, most: u32) -> sqlx::Result<Vec<Event>> {
+        let rows = sqlx::query("select seq, stream, prev, at, fact from outbox where sent = 0 order by seq limit ?")
+            .bind(most)
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter().map(|row| read_event(row, self.epoch)).collect()
+    }
+
+    /// How many facts wait for the bus, and since when the oldest does.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn backlog(&self) -> sqlx::Result<(u64, Option<Timestamp>)> {
+        let row = sqlx::query("select count(*), min(at) from outbox where sent = 0").fetch_one(&self.readers).await?;
+        let oldest: Option<i64> = row.try_get(1)?;
+        Ok((to_u64(row.try_get(0)?)?, oldest.map(from_millis).transpose()?))
+    }
+
+    /// The facts of some streams after `after`, in order, and the number up to which they are all; `None` when some of
+    /// them are gone.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn facts_after(
+        &self,
+        streams: &[Stream],
+        after: u64,
+        most: u32,
+    ) -> sqlx::Result<Option<(u64, Vec<Event>)>> {
+        let mut read = self.readers.begin().await?;
+        let trimmed_to: i64 = sqlx::query_scalar("select trimmed_to from catalogue").fetch_one(&mut *read).await?;
+        if after < to_u64(trimmed_to)? {
+            return Ok(None);
+        }
+        let last = last_seq(&mut read).await?;
+        let names = serde_json::to_string(streams).map_err(corrupt)?;
+        let rows = sqlx::query(
+            "select seq, stream, prev, at, fact from outbox
+             where stream in (select value from json_each(?)) and seq > ? order by seq limit ?",
+        )
+        .bind(names)
+        .bind(to_i64(after))
+        .bind(most)
+        .fetch_all(&mut *read)
+        .await?;
+        let events: Vec<Event> = rows.iter().map(|row| read_event(row, self.epoch)).collect::<Result<_, _>>()?;
+        let full = u32::try_from(events.len()).is_ok_and(|count| count >= most);
+        let as_of = events.last().filter(|_| full).map_or(last, |event| event.seq);
+        Ok(Some((as_of, events)))
+    }
+
+    /// The number of the newest fact.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn last_seq(&self) -> sqlx::Result<u64> {
+        last_seq(&mut *self.readers.acquire().await?).await
+    }
+
+    /// The newest number of each of some streams.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn newest(&self, streams: &[Stream]) -> sqlx::Result<BTreeMap<Stream, u64>> {
+        let names = serde_json::to_string(streams).map_err(corrupt)?;
+        let rows = sqlx::query("select stream, seq from streams where stream in (select value from json_each(?))")
+            .bind(names)
+            .fetch_all(&self.readers)
+            .await?;
+        let mut newest: BTreeMap<Stream, u64> = streams.iter().map(|stream| (stream.clone(), 0)).collect();
+        for row in rows {
+            let stream: Stream = row.try_get::<&str, _>(0)?.parse().map_err(corrupt)?;
+            newest.insert(stream, to_u64(row.try_get(1)?)?);
+        }
+        Ok(newest)
+    }
+}
+
+async fn last_seq(connection: &mut SqliteConnection) -> sqlx::Result<u64> {
+    let seq: Option<i64> =
+        sqlx::query_scalar("select seq from sqlite_sequence where name = 'outbox'").fetch_optional(connection).await?;
+    to_u64(seq.unwrap_or(0))
+}
+
+fn read_event(row: &SqliteRow, epoch: Epoch) -> sqlx::Result<Event> {
+    Ok(Event {
+        schema: SCHEMA,
+        epoch,
+        seq: to_u64(row.try_get(0)?)?,
+        stream: row.try_get::<&str, _>(1)?.parse().map_err(corrupt)?,
+        prev: to_u64(row.try_get(2)?)?,
+        at: from_millis(row.try_get(3)?)?,
+        fact: serde_json::from_str(row.try_get(4)?).map_err(corrupt)?,
+    })
+}

@@ -1,0 +1,76 @@
+//! Enrolled file servers. Leases live in memory ([`crate::registry`]); here is what must outlive a restart.
+
+use jiff::Timestamp;
+use sqlx::Row as _;
+use url::Url;
+use wire::{Digest, ServerId, Zone, id::InstanceId};
+
+use super::{Store, Write, corrupt, from_millis};
+
+/// A file server as it was when it last changed.
+#[derive(Debug, Clone)]
+pub struct Enrolled {
+    /// Its id.
+    pub id: ServerId,
+    /// Where it stands.
+    pub zone: Zone,
+    /// Its base address.
+    pub url: Url,
+    /// SHA-256 of its token.
+    pub secret_sha256: Digest,
+    /// The start of the process that last registered.
+    pub instance: InstanceId,
+    /// False once it said goodbye.
+    pub present: bool,
+    /// When this row was written.
+    pub last_seen: Timestamp,
+}
+
+impl Store {
+    /// All servers that ever enrolled.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn enrolled(&self) -> sqlx::Result<Vec<Enrolled>> {
+        let rows =
+            sqlx::query("select id, zone, url, secret_sha256, instance, present, last_seen from servers order by id")
+                .fetch_all(&self.readers)
+                .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Enrolled {
+                    id: row.try_get::<&str, _>(0)?.parse().map_err(corrupt)?,
+                    zone: row.try_get::<&str, _>(1)?.parse().map_err(corrupt)?,
+                    url: row.try_get::<&str, _>(2)?.parse().map_err(corrupt)?,
+                    secret_sha256: Digest::try_from(row.try_get::<&[u8], _>(3)?).map_err(corrupt)?,
+                    instance: InstanceId::try_from(row.try_get::<&[u8], _>(4)?).map_err(corrupt)?,
+                    present: row.try_get::<i64, _>(5)? != 0,
+                    last_seen: from_millis(row.try_get(6)?)?,
+                })
+            })
+            .collect()
+    }
+}
+
+/// Stores a server's registration; its secret never changes.
+///
+/// # Errors
+/// The database's.
+pub async fn save(write: &mut Write, server: &Enrolled) -> sqlx::Result<()> {
+    sqlx::query(
+        "insert into servers (id, zone, url, secret_sha256, instance, present, last_seen)
+         values (?, ?, ?, ?, ?, ?, ?)
+         on conflict (id) do update set zone = excluded.zone, url = excluded.url, instance = excluded.instance,
+             present = excluded.present, last_seen = excluded.last_seen",
+    )
+    .bind(server.id.as_str())
+    .bind(server.zone.as_str())
+    .bind(server.url.as_str())
+    .bind(server.secret_sha256.as_bytes().as_slice())
+    .bind(server.instance.as_bytes().as_slice())
+    .bind(i64::from(server.present))
+    .bind(server.last_seen.as_millisecond())
+    .execute(&mut **write)
+    .await?;
+    Ok(())
+}

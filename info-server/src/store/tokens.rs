@@ -1,0 +1,164 @@
+//! Tokens, as hashes.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use sqlx::Row as _;
+use wire::{
+    Digest, TokenId,
+    token::{Grant, Revocation},
+};
+
+use super::{Store, Write, corrupt, from_millis};
+
+/// A token to be stored, and whose it is.
+#[derive(Debug, Clone)]
+pub struct NewToken {
+    /// What file servers will see.
+    pub grant: Grant,
+    /// Whose it is.
+    pub user_id: i64,
+}
+
+/// One row on its way into `json_each`.
+#[derive(Serialize)]
+struct Row<'a> {
+    hash: String,
+    id: String,
+    file: String,
+    user: i64,
+    expires: i64,
+    claims: &'a Grant,
+}
+
+/// Stores many tokens in one statement, which is what makes a group commit cheap.
+///
+/// # Errors
+/// The database's.
+pub async fn add_tokens(write: &mut Write, tokens: &[NewToken]) -> sqlx::Result<()> {
+    let rows: Vec<Row<'_>> = tokens
+        .iter()
+        .map(|NewToken { grant, user_id }| Row {
+            hash: grant.token_hash.to_string(),
+            id: hex(grant.token_id.as_bytes()),
+            file: hex(grant.file.as_bytes()),
+            user: *user_id,
+            expires: grant.expires_at.as_millisecond(),
+            claims: grant,
+        })
+        .collect();
+    let rows = serde_json::to_string(&rows).map_err(corrupt)?;
+    sqlx::query(
+        "insert into tokens (token_hash, token_id, file_id, user_id, expires_at, claims)
+         select unhex(value ->> 'hash'), unhex(value ->> 'id'), unhex(value ->> 'file'), value ->> 'user',
+                value ->> 'expires', value -> 'claims'
+         from json_each(?)",
+    )
+    .bind(rows)
+    .execute(&mut **write)
+    .await?;
+    Ok(())
+}
+
+fn hex(raw: &[u8; 16]) -> String {
+    raw.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A live token's owner and what must be said when it is revoked.
+#[derive(Debug)]
+pub struct OwnedToken {
+    /// Whose it is.
+    pub user_id: i64,
+    /// Whether that was said already.
+    pub revoked: bool,
+    /// What is to be said.
+    pub revocation: Revocation,
+}
+
+/// Ends a token before its time.
+///
+/// # Errors
+/// The database's.
+pub async fn revoke(write: &mut Write, token_hash: Digest) -> sqlx::Result<()> {
+    sqlx::query("update tokens set revoked = 1 where token_hash = ?")
+        .bind(token_hash.as_bytes().as_slice())
+        .execute(&mut **write)
+        .await?;
+    Ok(())
+}
+
+/// Forgets tokens that ended before `now`.
+///
+/// # Errors
+/// The database's.
+pub async fn prune(write: &mut Write, now: Timestamp, most: u32) -> sqlx::Result<u64> {
+    let done = sqlx::query(
+        "delete from tokens where token_hash in (select token_hash from tokens where expires_at <= ? limit ?)",
+    )
+    .bind(now.as_millisecond())
+    .bind(most)
+    .execute(&mut **write)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+impl Store {
+    /// The grant behind a live token.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn grant(&self, token_hash: Digest, now: Timestamp) -> sqlx::Result<Option<Grant>> {
+        let claims: Option<String> =
+            sqlx::query_scalar("select claims from tokens where token_hash = ? and expires_at > ? and not revoked")
+                .bind(token_hash.as_bytes().as_slice())
+                .bind(now.as_millisecond())
+                .fetch_optional(&self.readers)
+                .await?;
+        claims.map(|claims| serde_json::from_str(&claims).map_err(corrupt)).transpose()
+    }
+
+    /// A token by its public name.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn token(&self, token_id: TokenId, now: Timestamp) -> sqlx::Result<Option<OwnedToken>> {
+        let row = sqlx::query(
+            "select token_hash, user_id, expires_at, revoked from tokens where token_id = ? and expires_at > ?",
+        )
+        .bind(token_id.as_bytes().as_slice())
+        .bind(now.as_millisecond())
+        .fetch_optional(&self.readers)
+        .await?;
+        row.map(|row| {
+            Ok(OwnedToken {
+                user_id: row.try_get(1)?,
+                revoked: row.try_get::<i64, _>(3)? != 0,
+                revocation: Revocation {
+                    token_hash: Digest::try_from(row.try_get::<&[u8], _>(0)?).map_err(corrupt)?,
+                    token_id,
+                    expires_at: from_millis(row.try_get(2)?)?,
+                },
+            })
+        })
+        .transpose()
+    }
+
+    /// Every revocation that still matters: the heart of a snapshot.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn live_revocations(&self, now: Timestamp) -> sqlx::Result<Vec<Revocation>> {
+        let rows = sqlx::query("select token_hash, token_id, expires_at from tokens where revoked and expires_at > ?")
+            .bind(now.as_millisecond())
+            .fetch_all(&self.readers)
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Revocation {
+                    token_hash: Digest::try_from(row.try_get::<&[u8], _>(0)?).map_err(corrupt)?,
+                    token_id: TokenId::try_from(row.try_get::<&[u8], _>(1)?).map_err(corrupt)?,
+                    expires_at: from_millis(row.try_get(2)?)?,
+                })
+            })
+            .collect()
+    }
+}
