@@ -49,7 +49,7 @@ fn measure(parent: &Path, mib: u64, rounds: usize) -> Result<()> {
     let servers = (0..SERVERS).map(|n| Nginx::start(folder.path(), n, manifest.file)).collect::<Result<Vec<_>>>()?;
     let (mut curl, mut ours) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
-        curl.push(run_curl(folder.path(), &servers[0], manifest.file)?);
+        curl.push(run_curl(folder.path(), servers.first().ok_or("no server")?, manifest.file)?);
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("get").arg(folder.path()).args(servers.iter().map(|server| server.port.to_string()));
         let output = command.stderr(Stdio::inherit()).output()?;
@@ -57,11 +57,14 @@ fn measure(parent: &Path, mib: u64, rounds: usize) -> Result<()> {
         print!("{text}");
         ours.push(text.split_whitespace().next().ok_or("no time")?.parse::<f64>()?);
     }
-    curl.sort_by(f64::total_cmp);
-    ours.sort_by(f64::total_cmp);
-    let (one, other) = (curl[rounds / 2], ours[rounds / 2]);
+    let (one, other) = (median(curl).ok_or("no rounds")?, median(ours).ok_or("no rounds")?);
     println!("median: curl {one:.3} s, verified from {SERVERS} sources {other:.3} s, ratio {:.2}", other / one);
     Ok(())
+}
+
+fn median(mut times: Vec<f64>) -> Option<f64> {
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() / 2).copied()
 }
 
 fn run_curl(folder: &Path, server: &Nginx, file: FileId) -> Result<f64> {
@@ -109,10 +112,17 @@ async fn get(folder: &Path, ports: &[&str]) -> Result<()> {
     let place = Place { folder: folder.into(), name: "got".parse()?, partial_folder: None, replace: false };
     let report = engine.download(Job { manifest, sources, token }, &place).await?;
     fs::remove_file(place.path())?;
+    let usage = fs::read_to_string("/proc/self/stat")?;
+    let ticks: u32 = usage.split_whitespace().skip(13).take(2).filter_map(|ticks| ticks.parse::<u32>().ok()).sum();
+    let cpu = f64::from(ticks) / f64::from(u32::try_from(rustix::param::clock_ticks_per_second())?);
     let status = fs::read_to_string("/proc/self/status")?;
     let peak = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default();
     let requests: u32 = report.sources.iter().map(|source| source.requests).sum();
-    println!("{:.3} s, {peak}, {requests} requests, {} bytes wasted", report.elapsed.as_secs_f64(), report.wasted);
+    println!(
+        "{:.3} s, {cpu:.2} CPU-s, {peak}, {requests} requests, {} bytes wasted",
+        report.elapsed.as_secs_f64(),
+        report.wasted
+    );
     Ok(())
 }
 

@@ -8,3 +8,5 @@ pub mod schedule;
 pub mod sink;
 pub mod source;
 pub mod upload;
+
+pub use reqwest::Client;

@@ -1,9 +1,23 @@
 //! Publishes a file to many servers at once.
 
-use std::{fs::File, io};
+mod piece;
+mod target;
 
+use std::{
+    fs::{File, Metadata},
+    io,
+    sync::Arc,
+};
+
+use futures::future::join_all;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use wire::{Digest, ServerId, catalog::UploadPlan};
+use wire::{Digest, Hasher, Layout, ServerId, catalog::UploadPlan};
+
+use self::{piece::Piece, target::Seat};
+
+/// Bytes of the file that may be on their way at once: bounds memory, and how far the fastest target is ahead.
+const WINDOW: u64 = 16 << 20;
 
 /// A file that the servers hold now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,11 +86,110 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Reads `file` once from its beginning, hashes it and sends every chunk to every target of the plan.
+    /// Reads `file` once from its beginning, hashes it and sends every chunk to every target of the plan. Chunks too large
+    /// to be held in memory are read again, from the page cache, while they are sent.
+    ///
+    /// What a target claims to hold already is believed here: the commit compares the root of every replica.
     ///
     /// # Errors
     /// [`UploadError`]; what the targets took stays there, so that a second try with `resume` sends only the rest.
-    pub async fn publish(&self, _file: File, _plan: &UploadPlan) -> Result<Published, UploadError> {
-        Err(UploadError::Interrupted)
+    pub async fn publish(&self, file: File, plan: &UploadPlan) -> Result<Published, UploadError> {
+        let before = file.metadata()?;
+        let layout = Layout::of(before.len()).ok().filter(|layout| layout.chunk_size() == plan.chunk_size);
+        let layout = layout.ok_or(UploadError::Plan { size: before.len() })?;
+        let seats: Vec<Seat> = plan.targets.iter().map(|target| Seat::new(target.clone())).collect();
+        let mut course = Course { publisher: self, plan, layout, file: Arc::new(file), seats, sent: 0 };
+        let (sha256, digests) = tokio::select! {
+            () = self.cancel.cancelled() => return Err(UploadError::Interrupted),
+            sent = course.run() => sent?,
+        };
+        if changed(&before, &course.file.metadata()?) {
+            return Err(UploadError::Changed);
+        }
+        Ok(Published { sha256, digests, targets: course.seats.into_iter().map(Seat::report).collect() })
     }
+}
+
+/// One upload from its first chunk to its last.
+struct Course<'a> {
+    publisher: &'a Publisher,
+    plan: &'a UploadPlan,
+    layout: Layout,
+    file: Arc<File>,
+    seats: Vec<Seat>,
+    sent: u64,
+}
+
+/// A chunk was sent: its bytes, and what became of it at each target that was to take it.
+type Sent = (u64, Vec<(usize, Result<(), String>)>);
+
+impl Course<'_> {
+    async fn run(&mut self) -> Result<(Digest, Vec<Digest>), UploadError> {
+        if self.publisher.resume {
+            let ask = self.seats.iter_mut().map(|seat| seat.ask_held(&self.publisher.client, &self.plan.upload.token));
+            join_all(ask).await;
+        }
+        self.check_quorum()?;
+        let window = usize::try_from((WINDOW / self.layout.chunk_size()).clamp(1, 8)).unwrap_or(1);
+        let (mut whole, mut digests) = (Hasher::new(), Vec::new());
+        // Dropped, and with it every request, when the upload fails or is cancelled.
+        let mut running: JoinSet<Sent> = JoinSet::new();
+        for chunk in self.layout.chunks() {
+            while running.len() >= window {
+                self.settle(running.join_next().await)?;
+            }
+            let (layout, file) = (self.layout, Arc::clone(&self.file));
+            let read = tokio::task::spawn_blocking(move || {
+                let piece = Piece::read(&file, layout, chunk, &mut whole);
+                (piece, whole)
+            });
+            let (piece, hasher) = read.await.map_err(|_| UploadError::Interrupted)?;
+            whole = hasher;
+            let piece = piece?;
+            digests.push(piece.digest);
+            self.send(piece, &mut running);
+        }
+        while !running.is_empty() {
+            self.settle(running.join_next().await)?;
+        }
+        Ok((whole.finish(), digests))
+    }
+
+    /// Sends a chunk to every living target that lacks it.
+    fn send(&mut self, piece: Piece, running: &mut JoinSet<Sent>) {
+        let mut puts = Vec::new();
+        for (at, seat) in self.seats.iter_mut().enumerate() {
+            let put = seat.put(&piece, &self.publisher.client, &self.plan.upload.token);
+            puts.extend(put.map(|put| async move { (at, put.run().await) }));
+        }
+        running.spawn(async move { (piece.len, join_all(puts).await) });
+    }
+
+    fn settle(&mut self, sent: Option<Result<Sent, tokio::task::JoinError>>) -> Result<(), UploadError> {
+        let Some(Ok((len, results))) = sent else { return Err(UploadError::Interrupted) };
+        for (at, result) in results {
+            if let Some(seat) = self.seats.get_mut(at) {
+                seat.settle(len, result);
+            }
+        }
+        self.check_quorum()?;
+        self.sent += len;
+        (self.publisher.progress)(self.sent);
+        Ok(())
+    }
+
+    /// A target that failed is left behind as long as enough others live.
+    fn check_quorum(&self) -> Result<(), UploadError> {
+        let alive = self.seats.iter().filter(|seat| seat.lives()).count();
+        let quorum = self.plan.quorum;
+        if usize::try_from(quorum).is_ok_and(|quorum| alive >= quorum.max(1)) {
+            return Ok(());
+        }
+        let reasons = self.seats.iter().filter_map(Seat::failure).collect::<Vec<_>>().join("; ");
+        Err(UploadError::Quorum { alive, quorum, reasons })
+    }
+}
+
+fn changed(before: &Metadata, after: &Metadata) -> bool {
+    before.len() != after.len() || before.modified().ok() != after.modified().ok()
 }

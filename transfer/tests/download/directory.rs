@@ -1,0 +1,93 @@
+use std::time::Duration;
+
+use ddm_transfer::{
+    download::{DownloadError, Update, Why},
+    progress::Notice,
+};
+use testkit::rogue::Behaviour;
+use wire::{Runs, catalog::Manifest};
+
+use crate::world::{MIB, World, token};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_token_is_renewed_once_and_the_download_goes_on() {
+    let mut world = World::new(8 * MIB, 2).await;
+    let fresh = token(Duration::from_secs(900));
+    world.rogues.iter().for_each(|rogue| rogue.require(&fresh.token));
+    *world.directory.update.lock().unwrap() = Some(Update { token: Some(fresh), ..Update::default() });
+    let report = world.download().await.unwrap();
+    world.check(&report);
+    assert_eq!(*world.directory.asked.lock().unwrap(), [Why::TokenRefused]);
+    assert!(world.notices().contains(&Notice::TokenRenewed));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_always_refused_ends_in_a_clear_error_without_a_storm() {
+    let mut world = World::new(MIB, 1).await;
+    world.settings.wait = Duration::from_secs(3);
+    world.rogues[0].set(Behaviour::Status { code: 403, retry_after: None });
+    let update = Update { token: Some(token(Duration::from_secs(900))), ..Update::default() };
+    *world.directory.update.lock().unwrap() = Some(update);
+    let error = world.download().await.unwrap_err();
+    assert!(matches!(&error, DownloadError::NoSources { reasons, .. } if reasons.contains("403")), "{error}");
+    assert!(world.rogues[0].asked().len() <= 8, "{:?}", world.rogues[0].asked());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_renewed_in_the_middle_of_its_life() {
+    let mut world = World::new(16 * MIB, 1).await;
+    world.rogues[0].set(Behaviour::Throttle { rate: 8 * MIB });
+    world.token = token(Duration::from_secs(2));
+    let update = Update { token: Some(token(Duration::from_secs(900))), ..Update::default() };
+    *world.directory.update.lock().unwrap() = Some(update);
+    world.check(&world.download().await.unwrap());
+    assert_eq!(*world.directory.asked.lock().unwrap(), [Why::TokenExpiring]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_is_down_does_not_stop_a_download() {
+    let mut world = World::new(16 * MIB, 1).await;
+    world.rogues[0].set(Behaviour::Throttle { rate: 8 * MIB });
+    world.token = token(Duration::ZERO);
+    world.check(&world.download().await.unwrap());
+    let asked = world.directory.asked.lock().unwrap().len();
+    assert!((1..=3).contains(&asked), "{asked}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sources_learnt_on_the_way_take_over() {
+    let world = World::new(8 * MIB, 2).await;
+    world.rogues[0].set(Behaviour::Status { code: 503, retry_after: None });
+    let update = Update { sources: Some(world.sources()), ..Update::default() };
+    *world.directory.update.lock().unwrap() = Some(update);
+    let report = world.download_from(vec![world.source(0)]).await.unwrap();
+    world.check(&report);
+    assert_eq!(report.sources[1].bytes, 8 * MIB);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn digests_and_runs_may_arrive_while_it_runs() {
+    let mut world = World::new(8 * MIB, 1).await;
+    let whole = world.manifest.clone();
+    let mut early = world.source(0);
+    early.location.runs = Runs::from(0..3);
+    let known = whole.chunks.iter().enumerate().map(|(n, digest)| digest.filter(|_| n < 5)).collect();
+    world.manifest = Manifest { root: None, sha256: None, chunks: known, ..whole.clone() };
+    let update = Update { manifest: Some(whole), sources: Some(vec![world.source(0)]), token: None };
+    *world.directory.update.lock().unwrap() = Some(update);
+    world.check(&world.download_from(vec![early]).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_known_digest_is_never_replaced() {
+    let mut world = World::new(2 * MIB, 1).await;
+    world.settings.wait = Duration::from_secs(1);
+    let whole = world.manifest.clone();
+    world.manifest.root = None;
+    // The directory would make the wrong chunk right.
+    world.manifest.chunks[0] = Some(wire::Digest::of(b"something else"));
+    world.manifest.chunks[1] = None;
+    *world.directory.update.lock().unwrap() = Some(Update { manifest: Some(whole), ..Update::default() });
+    assert!(matches!(world.download().await, Err(DownloadError::NoSources { .. })));
+    world.check_unfinished();
+}

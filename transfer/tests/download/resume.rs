@@ -1,0 +1,150 @@
+use std::{os::unix::fs::FileExt as _, time::Duration};
+
+use ddm_transfer::{download::DownloadError, sink::SinkError};
+use testkit::rogue::{Behaviour, Rogue};
+use wire::Runs;
+
+use crate::world::{MIB, World, asked_chunks};
+
+/// Downloads until this many chunks are verified, then interrupts.
+async fn interrupt_after(world: &mut World, chunks: u32) {
+    world.rogues[0].set(Behaviour::Throttle { rate: 20 * MIB });
+    let cancel = async {
+        world.chunks_done(chunks).await;
+        world.cancel.cancel();
+    };
+    let (result, ()) = tokio::join!(world.download(), cancel);
+    assert!(matches!(result, Err(DownloadError::Interrupted)), "{result:?}");
+    world.check_unfinished();
+    world.cancel = Default::default();
+    world.rogues = vec![Rogue::start(world.manifest.file, world.content.clone()).await.unwrap()];
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resumed_download_fetches_only_what_is_missing() {
+    let mut world = World::new(24 * MIB, 1).await;
+    interrupt_after(&mut world, 9).await;
+    let report = world.download().await.unwrap();
+    world.check(&report);
+    assert!(report.resumed >= 9 * MIB, "{report:?}");
+    assert_eq!(u64::from(asked_chunks(&world, 0).len()) * MIB, report.fetched, "each was asked for once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chunk_corrupted_meanwhile_is_fetched_again_and_no_other_is() {
+    let mut world = World::new(24 * MIB, 1).await;
+    interrupt_after(&mut world, 9).await;
+    let part = std::fs::File::options().write(true).open(world.part_path()).unwrap();
+    part.write_all_at(b"rot", MIB + 77).unwrap();
+    let report = world.download().await.unwrap();
+    world.check(&report);
+    assert!(report.resumed >= 8 * MIB && asked_chunks(&world, 0).contains(1), "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_journal_or_with_a_hostile_one_a_download_resumes_by_hashing() {
+    for journal in [None, Some("{"), Some(r#"{"file":"x","size":-1,"verified":[[0,4000000000]]}"#)] {
+        let mut world = World::new(24 * MIB, 1).await;
+        interrupt_after(&mut world, 9).await;
+        let path = world.folder.path().join("file.part.journal");
+        match journal {
+            None => std::fs::remove_file(path).unwrap(),
+            Some(text) => std::fs::write(path, text).unwrap(),
+        }
+        let report = world.download().await.unwrap();
+        world.check(&report);
+        assert!(report.resumed >= 9 * MIB, "{report:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_file_of_another_file_is_not_mixed_in() {
+    let world = World::new(8 * MIB, 1).await;
+    std::fs::write(world.part_path(), vec![7; 3 << 20]).unwrap();
+    let foreign = r#"{"file":"01890a5d-ac96-774b-bcce-b302099a8057","size":3145728,"root":null,"verified":[[0,3]]}"#;
+    std::fs::write(world.folder.path().join("file.part.journal"), foreign).unwrap();
+    let report = world.download().await.unwrap();
+    world.check(&report);
+    assert_eq!(report.resumed, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_no_source_left_it_waits_fails_clearly_and_goes_on_later() {
+    let mut world = World::new(16 * MIB, 1).await;
+    world.settings.wait = Duration::from_millis(1500);
+    world.rogues[0].set(Behaviour::Throttle { rate: 16 * MIB });
+    let sources = world.sources();
+    let victim = world.rogues.pop().unwrap();
+    let kill = async {
+        world.chunks_done(5).await;
+        victim.kill().await;
+    };
+    let (result, ()) = tokio::join!(world.download_from(sources), kill);
+    let error = result.unwrap_err();
+    assert!(matches!(&error, DownloadError::NoSources { reasons, .. } if reasons.contains("rogue-0")), "{error}");
+    world.check_unfinished();
+    world.rogues = vec![Rogue::start(world.manifest.file, world.content.clone()).await.unwrap()];
+    let report = world.download().await.unwrap();
+    world.check(&report);
+    assert!(report.resumed >= 5 * MIB, "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_goes_on_when_a_server_comes_back_in_time() {
+    let mut world = World::new(16 * MIB, 1).await;
+    world.rogues[0].set(Behaviour::Throttle { rate: 16 * MIB });
+    let sources = world.sources();
+    let victim = world.rogues.pop().unwrap();
+    let (address, file, content) = (victim.address(), world.manifest.file, world.content.clone());
+    let replace = async {
+        world.chunks_done(5).await;
+        victim.kill().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Rogue::start_at(address, file, content).await.unwrap()
+    };
+    let (report, _back) = tokio::join!(world.download_from(sources), replace);
+    world.check(&report.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_written_where_it_was_not_told_to() {
+    let world = World::new(2 * MIB, 1).await;
+    let outside = tempfile::NamedTempFile::new().unwrap();
+    std::os::unix::fs::symlink(outside.path(), world.part_path()).unwrap();
+    let error = world.download().await.unwrap_err();
+    assert!(matches!(error, DownloadError::Sink(SinkError::NotPlain(_))), "{error}");
+    std::fs::remove_file(world.part_path()).unwrap();
+    std::fs::hard_link(outside.path(), world.part_path()).ok();
+    if world.part_path().exists() {
+        assert!(matches!(world.download().await, Err(DownloadError::Sink(SinkError::NotPlain(_)))));
+        std::fs::remove_file(world.part_path()).unwrap();
+    }
+    assert_eq!(std::fs::metadata(outside.path()).unwrap().len(), 0);
+    std::fs::write(world.place().path(), "mine").unwrap();
+    assert!(matches!(world.download().await, Err(DownloadError::Sink(SinkError::Exists(_)))));
+    assert_eq!(std::fs::read(world.place().path()).unwrap(), b"mine");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_downloads_of_one_file_do_not_mix() {
+    let world = World::new(8 * MIB, 1).await;
+    world.rogues[0].set(Behaviour::Throttle { rate: 8 * MIB });
+    let second = async {
+        world.chunks_done(2).await;
+        world.download().await
+    };
+    let (first, second) = tokio::join!(world.download(), second);
+    assert!(matches!(second, Err(DownloadError::Sink(SinkError::Busy(_)))), "{second:?}");
+    world.check(&first.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_missing_is_named() {
+    let world = World::new(MIB, 1).await;
+    let folder = world.folder.path().to_owned();
+    std::fs::remove_dir(&folder).unwrap();
+    let error = world.download().await.unwrap_err().to_string();
+    assert!(error.contains(folder.to_str().unwrap()), "{error}");
+    std::fs::create_dir(&folder).unwrap();
+    assert_eq!(asked_chunks(&world, 0), Runs::new());
+}

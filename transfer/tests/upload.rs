@@ -1,0 +1,189 @@
+//! Publishing to real servers that take, refuse, lose and hold chunks.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its fixtures too")]
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::Write as _,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, Path, State},
+    http::{HeaderMap, StatusCode},
+    routing::{get, put},
+};
+use ddm_transfer::{
+    source::client_builder,
+    upload::{Published, Publisher, UploadError},
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use wire::{
+    Digest, FileId, Layout, TokenId,
+    catalog::{IssuedToken, Target, UploadPlan},
+    server::HeldChunks,
+    token::{Kind, Token},
+};
+
+const MIB: u64 = 1 << 20;
+
+/// What a server holds, and what it answers to the next requests instead of taking them.
+#[derive(Default)]
+struct Store {
+    chunks: BTreeMap<u32, Bytes>,
+    refusals: Vec<u16>,
+    always: Option<u16>,
+    puts: u32,
+}
+
+struct Server {
+    store: Arc<Mutex<Store>>,
+    target: Target,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+type Shared = State<Arc<Mutex<Store>>>;
+
+async fn put_chunk(State(store): Shared, Path(n): Path<u32>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    let mut store = store.lock().unwrap();
+    store.puts += 1;
+    if let Some(status) = store.always.or(store.refusals.pop()) {
+        return StatusCode::from_u16(status).unwrap();
+    }
+    let digest = Digest::from_field(headers.get("content-digest").unwrap().to_str().unwrap()).unwrap();
+    if digest != Digest::of(&body) || !headers.contains_key("authorization") {
+        return StatusCode::UNPROCESSABLE_ENTITY;
+    }
+    store.chunks.insert(n, body);
+    StatusCode::NO_CONTENT
+}
+
+async fn held(State(store): Shared) -> Json<HeldChunks> {
+    let runs = store.lock().unwrap().chunks.keys().map(|n| *n..n + 1).collect();
+    Json(HeldChunks { runs, root: None })
+}
+
+async fn server(name: &str) -> Server {
+    let store = Arc::new(Mutex::new(Store::default()));
+    let routes = Router::new().route("/chunks", get(held)).route("/chunks/{n}", put(put_chunk));
+    let routes = routes.layer(DefaultBodyLimit::disable()).with_state(Arc::clone(&store));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/chunks", listener.local_addr().unwrap()).parse().unwrap();
+    let task = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+    Server { store, target: Target { server: name.parse().unwrap(), zone: "a".parse().unwrap(), url }, task }
+}
+
+fn content(size: u64) -> Vec<u8> {
+    (0..size).map(|n| u8::try_from((n ^ (n >> 8) ^ (n >> 16)) & 0xff).unwrap()).collect()
+}
+
+fn file(bytes: &[u8]) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(bytes).unwrap();
+    file
+}
+
+fn plan(size: u64, quorum: u32, servers: &[&Server]) -> UploadPlan {
+    let expires_at = jiff::Timestamp::now() + Duration::from_secs(900);
+    UploadPlan {
+        id: FileId::new(),
+        chunk_size: Layout::of(size).unwrap().chunk_size(),
+        quorum,
+        upload: IssuedToken { token: Token::generate(Kind::Upload), token_id: TokenId::new(), expires_at },
+        targets: servers.iter().map(|server| server.target.clone()).collect(),
+    }
+}
+
+async fn publish(file: &std::path::Path, plan: &UploadPlan, resume: bool) -> Result<Published, UploadError> {
+    let client = client_builder().build().unwrap();
+    let publisher = Publisher { client, resume, cancel: CancellationToken::new(), progress: Box::new(|_| ()) };
+    let published = publisher.publish(File::open(file).unwrap(), plan);
+    tokio::time::timeout(Duration::from_secs(60), published).await.expect("it hangs")
+}
+
+fn check(server: &Server, bytes: &[u8]) {
+    let store = server.store.lock().unwrap();
+    let held: Vec<u8> = store.chunks.values().flatten().copied().collect();
+    assert!(held == bytes, "{}", server.target.server);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_target_gets_every_chunk_and_the_digests_are_those_of_the_file() {
+    for size in [0, 1, MIB, 5 * MIB + 1] {
+        let bytes = content(size);
+        let (a, b) = (server("a").await, server("b").await);
+        let published = publish(file(&bytes).path(), &plan(size, 2, &[&a, &b]), false).await.unwrap();
+        assert_eq!(published.sha256, Digest::of(&bytes));
+        let chunks: Vec<Digest> = bytes.chunks(1 << 20).map(Digest::of).collect();
+        assert_eq!(published.digests, chunks);
+        check(&a, &bytes);
+        check(&b, &bytes);
+        assert!(published.targets.iter().all(|target| target.sent == size && target.failure.is_none()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passing_troubles_are_retried_and_each_chunk_is_taken_once() {
+    let bytes = content(3 * MIB);
+    let a = server("a").await;
+    a.store.lock().unwrap().refusals = vec![500, 503, 422, 429];
+    publish(file(&bytes).path(), &plan(3 * MIB, 1, &[&a]), false).await.unwrap();
+    check(&a, &bytes);
+    assert_eq!(a.store.lock().unwrap().puts, 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_target_is_left_behind_when_the_others_make_the_quorum_and_fails_when_not() {
+    let bytes = content(3 * MIB);
+    let (a, full) = (server("a").await, server("full").await);
+    full.store.lock().unwrap().always = Some(507);
+    let path = file(&bytes);
+    let published = publish(path.path(), &plan(3 * MIB, 1, &[&a, &full]), false).await.unwrap();
+    check(&a, &bytes);
+    let failure = published.targets.iter().find_map(|target| target.failure.clone()).unwrap();
+    assert!(failure.contains("507"), "{failure}");
+    let error = publish(path.path(), &plan(3 * MIB, 2, &[&a, &full]), false).await.unwrap_err();
+    assert!(
+        matches!(&error, UploadError::Quorum { alive: 1, quorum: 2, reasons } if reasons.contains("full")),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_try_sends_only_what_is_missing() {
+    let bytes = content(4 * MIB);
+    let a = server("a").await;
+    a.store.lock().unwrap().chunks.insert(1, Bytes::copy_from_slice(bytes.get(1 << 20..2 << 20).unwrap()));
+    let published = publish(file(&bytes).path(), &plan(4 * MIB, 1, &[&a]), true).await.unwrap();
+    check(&a, &bytes);
+    assert_eq!(a.store.lock().unwrap().puts, 3);
+    assert_eq!((published.targets[0].sent, published.targets[0].resumed), (3 * MIB, MIB));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_changes_meanwhile_is_not_published() {
+    let bytes = content(3 * MIB);
+    let a = server("a").await;
+    // The first chunk is refused for a moment: time to change the file.
+    a.store.lock().unwrap().refusals = vec![503, 503];
+    let path = file(&bytes);
+    let append = async {
+        while a.store.lock().unwrap().puts == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        File::options().append(true).open(path.path()).unwrap().write_all(b"more").unwrap();
+    };
+    let (result, ()) = tokio::join!(publish(path.path(), &plan(3 * MIB, 1, &[&a]), false), append);
+    assert!(matches!(result, Err(UploadError::Changed)), "{result:?}");
+}
