@@ -8,5 +8,3 @@ pub mod schedule;
 pub mod sink;
 pub mod source;
 pub mod upload;
-
-pub use reqwest::Client;

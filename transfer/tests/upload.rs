@@ -184,6 +184,7 @@ async fn a_file_that_changes_meanwhile_is_not_published() {
         }
         File::options().append(true).open(path.path()).unwrap().write_all(b"more").unwrap();
     };
-    let (result, ()) = tokio::join!(publish(path.path(), &plan(3 * MIB, 1, &[&a]), false), append);
+    let plan = plan(3 * MIB, 1, &[&a]);
+    let (result, ()) = tokio::join!(publish(path.path(), &plan, false), append);
     assert!(matches!(result, Err(UploadError::Changed)), "{result:?}");
 }
