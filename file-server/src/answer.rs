@@ -212,7 +212,7 @@ mod tests {
             file.runs.remove(gap..gap + width);
             let asked = Conditions { range: Some(&range), if_none_match: Some(&tag), ..Conditions::default() };
             let parts = match decide(&asked, &file) {
-                Outcome::Whole => Vec::from([0..size]),
+                Outcome::Whole => std::iter::once(0..size).collect(),
                 Outcome::Part(part) => vec![part],
                 Outcome::Parts(parts) => parts,
                 _ => vec![],

@@ -7,18 +7,17 @@ use std::{
 };
 
 use anyhow::Context as _;
+use bus::{Amqp, EventBus, Outbox, Subscription};
 use jiff::Timestamp;
 use lifecycle::{
     Shutdown, Tasks,
     listen::{self, Limits},
 };
-use tokio::{
-    net::TcpListener,
-    sync::{Mutex, Notify},
-};
+use secrecy::ExposeSecret as _;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use url::Url;
-use wire::{ServerId, event::Stream};
+use wire::ServerId;
 
 use crate::{
     blobs::{Blobs, Folder, Queue, blocking},
@@ -30,7 +29,8 @@ use crate::{
     metrics::Metrics,
     registration::Registration,
     reports::Reporter,
-    routes::{Server, router},
+    routes::router,
+    server::Server,
     store::Store,
     tokens::Tokens,
 };
@@ -41,16 +41,14 @@ const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// A file server that listens and does not serve yet.
 #[derive(Debug)]
 pub struct App {
+    config: Config,
     listener: TcpListener,
     address: SocketAddr,
-    limits: Limits,
-    most_tokens: u32,
-    broker: bool,
     server: Arc<Server>,
     queue: Queue,
     registration: Registration,
     follower: Arc<Follower>,
-    reporter: Reporter,
+    has_broker: bool,
 }
 
 impl App {
@@ -61,65 +59,18 @@ impl App {
     pub async fn build(config: Config) -> anyhow::Result<Self> {
         config.check()?;
         let join_secret = config.upstream.join_secret()?;
-        let broker = config.upstream.broker()?.is_some();
-        let (data, partial) = (config.storage.data.clone(), config.partial_folder());
-        let folder = blocking(move || Ok(Folder::prepare(&data, &partial))).await??;
-        let identity = Identity::read_or_make(&config.storage.data)?;
-        let database = config.storage.data.join("file-server.db");
-        let store = Store::open(&database).await.with_context(|| format!("cannot open {}", database.display()))?;
-        let metrics = Arc::new(Metrics::default());
-        let (blobs, queue) = Blobs::open(folder, store.clone(), metrics.clone(), config.limits.open_files).await?;
-        let clock = Arc::new(Clock::new(store.high_water().await?, Timestamp::now(), Instant::now()));
-        let info = InfoServer::new(config.upstream.info.clone(), identity.clone())?;
-        let tokens = Arc::new(Tokens::new(store.clone(), info.clone(), metrics.clone(), config.limits.token_cache));
+        let broker = config.upstream.broker()?;
+        let (server, queue) = open(&config, broker.as_ref().map(|url| url.expose_secret())).await?;
+        let server = Arc::new(server);
         let listener = listen::bind(config.listen.listen).await?;
         let address = listener.local_addr()?;
-        let zone = config.listen.zone.clone();
         let url = match config.listen.public_url.clone() {
             Some(url) => url,
             None => Url::parse(&format!("http://{address}"))?,
         };
-        let server = Arc::new(Server {
-            identity: identity.clone(),
-            zone: zone.clone(),
-            blobs: blobs.clone(),
-            tokens: tokens.clone(),
-            running: Arc::default(),
-            clock: clock.clone(),
-            metrics: metrics.clone(),
-            store: store.clone(),
-            registered: Arc::new(AtomicBool::new(false)),
-            draining: AtomicBool::new(false),
-            probing: Arc::default(),
-        });
-        let follower = Arc::new(Follower {
-            own: Stream::of_server(&identity.id, &zone),
-            store: store.clone(),
-            info: info.clone(),
-            tokens,
-            running: server.running.clone(),
-            blobs: blobs.clone(),
-            metrics: metrics.clone(),
-            turn: Mutex::default(),
-            behind: Notify::new(),
-        });
-        let registration = Registration {
-            identity,
-            zone,
-            url,
-            join_secret,
-            info: info.clone(),
-            store: store.clone(),
-            folder: blobs.folder().clone(),
-            running: server.running.clone(),
-            clock,
-            follower: follower.clone(),
-            registered: server.registered.clone(),
-        };
-        let reporter = Reporter { store, info, blobs, metrics };
-        let limits = Limits { connections: config.limits.connections, ..Limits::default() };
-        let most_tokens = config.limits.tokens;
-        Ok(Self { listener, address, limits, most_tokens, broker, server, queue, registration, follower, reporter })
+        let follower = Arc::new(Follower::new(server.clone()));
+        let registration = Registration { server: server.clone(), follower: follower.clone(), url, join_secret };
+        Ok(Self { config, listener, address, server, queue, registration, follower, has_broker: broker.is_some() })
     }
 
     /// Where the server listens.
@@ -135,40 +86,76 @@ impl App {
     /// Serves until `shutdown`.
     ///
     /// # Errors
-    /// When something that should have gone on forever ended.
+    /// When something that should have gone on for ever ended.
     pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
-        let Self { listener, address, limits, most_tokens, broker, server, queue, registration, follower, reporter } =
-            self;
+        let Self { config, listener, address, server, queue, registration, follower, has_broker } = self;
         tracing::info!(server = %server.identity.id, zone = %server.zone, %address, "listening");
+        let limits = Limits { connections: config.limits.connections, ..Limits::default() };
         let mut tasks = Tasks::new();
         // Cancelled once no request is left: until then chunks may still be waiting for their sync.
         let drained = CancellationToken::new();
         tasks.spawn("commits", server.blobs.clone().keep_committing(queue, drained.clone()));
-        tasks.spawn("listener", {
-            let (router, shutdown) = (router(server.clone()), shutdown.clone());
-            async move {
-                let _drained = drained.drop_guard();
-                listen::serve(listener, router, limits, shutdown).await
-            }
+        let serving = listen::serve(listener, router(server.clone()), limits, shutdown.clone());
+        tasks.spawn("listener", async move {
+            let _drained = drained.drop_guard();
+            serving.await
         });
-        tasks.spawn("drain", {
-            let (server, shutdown) = (server.clone(), shutdown.clone());
-            async move {
-                shutdown.finishing().cancelled().await;
-                server.drain();
-                Ok(())
-            }
-        });
+        tasks.spawn("drain", drain(server.clone(), shutdown.clone()));
         tasks.spawn("heartbeat", registration.keep_registered(shutdown.clone()));
-        tasks.spawn("facts", follower.keep_reading(broker, shutdown.clone()));
-        tasks.spawn("reports", reporter.keep_reporting(shutdown.clone()));
+        if has_broker {
+            tasks.spawn("catch-up", follower.clone().keep_in_step(shutdown.clone()));
+        }
+        tasks.spawn("facts", follow(server.clone(), follower, shutdown.clone()));
+        tasks.spawn("reports", Reporter(server.clone()).keep_reporting(shutdown.clone()));
         tasks.spawn("read-back", server.blobs.clone().keep_reading_back(shutdown.clone()));
-        tasks.spawn("pruning", keep_pruning(server.clone(), most_tokens, shutdown.clone()));
+        tasks.spawn("pruning", keep_pruning(server.clone(), config.limits.tokens, shutdown.clone()));
         let outcome = tasks.run(&shutdown).await;
         server.store.close().await;
         tracing::info!(server = %server.identity.id, "stopped");
         outcome
     }
+}
+
+async fn open(config: &Config, broker: Option<&str>) -> anyhow::Result<(Server, Queue)> {
+    let (data, partial) = (config.storage.data.clone(), config.partial_folder());
+    let folder = blocking(move || Ok(Folder::prepare(&data, &partial))).await??;
+    let identity = Identity::read_or_make(&config.storage.data)?;
+    let database = config.storage.data.join("file-server.db");
+    let store = Store::open(&database).await.with_context(|| format!("cannot open {}", database.display()))?;
+    let metrics = Arc::new(Metrics::default());
+    let (blobs, queue) = Blobs::open(folder, store.clone(), metrics.clone(), config.limits.open_files).await?;
+    let info = InfoServer::new(config.upstream.info.clone(), identity.clone())?;
+    let bus: Arc<dyn EventBus> = match broker {
+        Some(url) => Arc::new(Amqp::new(url)?),
+        None => Arc::new(Outbox::follower(Arc::new(info.clone()))),
+    };
+    let server = Server {
+        identity,
+        zone: config.listen.zone.clone(),
+        blobs,
+        tokens: Tokens::new(store.clone(), info.clone(), metrics.clone(), config.limits.token_cache),
+        running: Arc::default(),
+        clock: Clock::new(store.high_water().await?, Timestamp::now(), Instant::now()),
+        store,
+        metrics,
+        info,
+        bus,
+        registered: AtomicBool::new(false),
+        draining: AtomicBool::new(false),
+        probing: Arc::default(),
+    };
+    Ok((server, queue))
+}
+
+async fn drain(server: Arc<Server>, shutdown: Shutdown) -> anyhow::Result<()> {
+    shutdown.finishing().cancelled().await;
+    server.drain();
+    Ok(())
+}
+
+async fn follow(server: Arc<Server>, follower: Arc<Follower>, shutdown: Shutdown) -> anyhow::Result<()> {
+    let subscription = Subscription { server: server.identity.id.clone(), zone: server.zone.clone() };
+    Ok(server.bus.subscribe(&subscription, follower.as_ref(), shutdown.finishing()).await?)
 }
 
 async fn keep_pruning(server: Arc<Server>, most: u32, shutdown: Shutdown) -> anyhow::Result<()> {

@@ -2,6 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
+use bus::{EventLog as _, Handler, LogBatch, Position, Verdict};
+use bytes::Bytes;
 use lifecycle::Shutdown;
 use tokio::sync::{Mutex, Notify};
 use wire::{
@@ -11,18 +14,11 @@ use wire::{
 
 use crate::{
     apply::{Place, place},
-    blobs::{BlobError, Blobs},
-    info::{InfoError, InfoServer},
-    metrics::Metrics,
-    running::Running,
-    store::{Batch, Cursors, Effects, Store, StoreError},
-    tokens::Tokens,
+    blobs::BlobError,
+    server::Server,
+    store::{Batch, Cursors, Effects, StoreError},
 };
 
-/// Facts remembered in one transaction.
-const BATCH: usize = 256;
-/// How long the log is asked to wait for something new, where no broker brings it.
-const LONG_POLL: Duration = Duration::from_secs(20);
 /// How long to wait after the log could not be read.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -30,7 +26,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FollowError {
     #[error(transparent)]
-    Info(#[from] InfoError),
+    Log(#[from] bus::BusError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -40,43 +36,23 @@ pub(crate) enum FollowError {
 /// Takes facts in.
 #[derive(Debug)]
 pub(crate) struct Follower {
-    pub(crate) own: [Stream; 3],
-    pub(crate) store: Store,
-    pub(crate) info: InfoServer,
-    pub(crate) tokens: Arc<Tokens>,
-    pub(crate) running: Arc<Running>,
-    pub(crate) blobs: Arc<Blobs>,
-    pub(crate) metrics: Arc<Metrics>,
+    server: Arc<Server>,
+    own: [Stream; 3],
     /// Facts are taken in one after the other, whoever brings them.
-    pub(crate) turn: Mutex<()>,
+    turn: Mutex<()>,
     /// The log should be read now.
-    pub(crate) behind: Notify,
+    behind: Notify,
 }
 
 impl Follower {
-    /// Takes in one event that was brought; reads the log when something before it is missing.
-    pub(crate) async fn take(&self, event: Event) -> Result<(), FollowError> {
-        let _turn = self.turn.lock().await;
-        let cursors = self.store.cursors().await?;
-        match place(&event, &cursors, &self.own) {
-            Place::Seen | Place::Foreign => Ok(()),
-            Place::Gap => {
-                tracing::info!(stream = %event.stream, prev = event.prev, cursor = cursors.of(&event.stream),
-                    "an event before this one is missing: reading the log");
-                self.read_log(cursors, Duration::ZERO).await
-            }
-            Place::Next => {
-                let cursor = vec![(event.stream.clone(), event.seq)];
-                let events = [event];
-                let epoch = events.first().map_or_else(Epoch::new, |event| event.epoch);
-                self.apply(&Batch { epoch, events: &events, cursors: cursor, replaces: false }).await
-            }
-        }
+    pub(crate) fn new(server: Arc<Server>) -> Self {
+        let own = Stream::of_server(&server.identity.id, &server.zone);
+        Self { server, own, turn: Mutex::default(), behind: Notify::new() }
     }
 
     /// A heartbeat was answered: the log is to be read when it names what was not seen here.
     pub(crate) async fn compare(&self, epoch: Epoch, newest: &BTreeMap<Stream, u64>) -> Result<(), StoreError> {
-        let cursors = self.store.cursors().await?;
+        let cursors = self.server.store.cursors().await?;
         let behind = self.own.iter().any(|stream| newest.get(stream).is_some_and(|seq| *seq > cursors.of(stream)));
         if behind || cursors.epoch != Some(epoch) {
             self.behind.notify_one();
@@ -84,93 +60,167 @@ impl Follower {
         Ok(())
     }
 
-    /// Reads the log until `shutdown`: all the time where no broker brings the facts, else whenever something is missing.
-    pub(crate) async fn keep_reading(self: Arc<Self>, broker: bool, shutdown: Shutdown) -> anyhow::Result<()> {
+    /// Reads the log whenever something is missing, until `shutdown`. Only where a broker brings the facts: without one
+    /// the log is followed all the time anyway.
+    pub(crate) async fn keep_in_step(self: Arc<Self>, shutdown: Shutdown) -> anyhow::Result<()> {
         let finishing = shutdown.finishing();
         let mut failed = false;
         loop {
-            let wait = if broker { Duration::ZERO } else { LONG_POLL };
+            tokio::select! {
+                () = self.behind.notified() => {}
+                () = tokio::time::sleep(PAUSE), if failed => {}
+                () = finishing.cancelled() => return Ok(()),
+            }
             let read = async {
-                if broker && !failed {
-                    self.behind.notified().await;
-                }
-                self.catch_up(wait).await
+                let _turn = self.turn.lock().await;
+                self.read_log().await
             };
             let outcome = tokio::select! {
                 outcome = read => outcome,
-                () = finishing.cancelled() => break,
+                () = finishing.cancelled() => return Ok(()),
             };
-            if let Err(error) = &outcome {
-                // Once per outage: the info-server may be away for a week.
-                if !failed {
-                    tracing::warn!(%error, "the log of facts cannot be read; trying again");
-                }
-                tokio::select! {
-                    () = tokio::time::sleep(PAUSE) => {}
-                    () = finishing.cancelled() => break,
-                }
+            // Once per outage: the info-server may be away for a week.
+            if let Err(error) = &outcome
+                && !failed
+            {
+                tracing::warn!(%error, "the log of facts cannot be read; trying again");
             }
             failed = outcome.is_err();
         }
-        Ok(())
     }
 
-    async fn catch_up(&self, wait: Duration) -> Result<(), FollowError> {
-        if wait.is_zero() {
-            let _turn = self.turn.lock().await;
-            return self.read_log(self.store.cursors().await?, wait).await;
-        }
-        // Without a broker nobody else brings facts, so nobody is kept waiting by a long poll.
-        self.read_log(self.store.cursors().await?, wait).await
-    }
-
-    async fn read_log(&self, cursors: Cursors, wait: Duration) -> Result<(), FollowError> {
-        self.metrics.catchups.one();
-        let after = self.own.iter().map(|stream| cursors.of(stream)).min().unwrap_or(0);
-        let mut log = self.info.log(cursors.epoch, after, wait).await?;
-        let header = log.header.clone();
-        if header.snapshot {
-            tracing::info!(as_of = header.as_of, "the log was trimmed: taking the present state instead");
-        }
-        let mut replaces = header.snapshot;
+    /// Reads the log to its end.
+    async fn read_log(&self) -> Result<(), FollowError> {
+        self.server.metrics.catchups.one();
         loop {
-            let events = log.events(BATCH).await?;
-            let last = events.len() < BATCH;
-            // The lines of a log ascend over all streams, so that the newest one read is a cursor for each of them. A
-            // snapshot is nothing until all of it is there.
-            let reached = match events.last() {
-                _ if last => Some(header.as_of),
-                Some(event) if !header.snapshot => Some(event.seq),
-                _ => None,
-            };
-            let cursors = reached.map_or_else(Vec::new, |seq| self.own.iter().map(|own| (own.clone(), seq)).collect());
-            self.apply(&Batch { epoch: header.epoch, events: &events, cursors, replaces }).await?;
-            replaces = false;
-            if last {
+            let position = self.cursors().await?.0;
+            let batch = self.server.info.after(position, Duration::ZERO).await?;
+            let reached = Position { epoch: Some(batch.header.epoch), seq: batch.header.as_of };
+            let ended = batch.lines.is_empty() || reached == position;
+            self.take_log(batch).await?;
+            if ended {
                 return Ok(());
             }
         }
     }
 
-    async fn apply(&self, batch: &Batch<'_>) -> Result<(), FollowError> {
-        let Effects { granted, revoked, dropped, new_epoch } = self.store.apply(batch).await?;
-        self.metrics.events.add(u64::try_from(batch.events.len()).unwrap_or(u64::MAX));
-        if new_epoch {
-            tracing::warn!(epoch = %batch.epoch, "the catalogue began a new epoch: cursors and grants are void");
-            self.tokens.forget_all();
-            self.blobs.changed.notify_one();
+    /// Takes a piece of the log in; answers what became of each line.
+    async fn take_log(&self, LogBatch { header, lines }: LogBatch) -> Result<Vec<Verdict>, FollowError> {
+        if header.snapshot {
+            tracing::info!(as_of = header.as_of, lines = lines.len(), "took the present state instead of the log");
         }
-        self.tokens.forget(&granted).await;
-        self.tokens.revoke(&revoked).await;
-        for token in &revoked {
-            let cut = self.running.cut(token);
-            if cut > 0 {
-                tracing::info!(cut, "a revocation cut running bodies");
+        let (mut events, mut verdicts) = (Vec::new(), Vec::new());
+        for line in &lines {
+            match Event::parse(line) {
+                Ok(event) => {
+                    events.push(event);
+                    verdicts.push(Verdict::Ack);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a line of the log cannot be read");
+                    verdicts.push(Verdict::Park);
+                }
             }
         }
+        let cursors = self.own.iter().map(|own| (own.clone(), header.as_of)).collect();
+        self.remember(&Batch { epoch: header.epoch, events: &events, cursors, replaces: header.snapshot }).await?;
+        Ok(verdicts)
+    }
+
+    /// Takes in what a queue brought; answers what became of each message. What has no verdict comes again.
+    async fn take_queued(&self, bodies: &[Bytes]) -> Vec<Verdict> {
+        let mut verdicts = Vec::new();
+        for body in bodies {
+            let verdict = match Event::parse(body) {
+                Ok(event) => match self.take(event).await {
+                    Ok(()) => Verdict::Ack,
+                    Err(error) => {
+                        tracing::warn!(%error, "a fact could not be taken in; it comes again");
+                        Verdict::Retry
+                    }
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "a message is not an event this version knows: setting it aside");
+                    Verdict::Park
+                }
+            };
+            verdicts.push(verdict);
+        }
+        verdicts
+    }
+
+    async fn take(&self, event: Event) -> Result<(), FollowError> {
+        let cursors = self.server.store.cursors().await?;
+        match place(&event, &cursors, &self.own) {
+            Place::Seen | Place::Foreign => Ok(()),
+            Place::Gap => {
+                let (stream, cursor) = (&event.stream, cursors.of(&event.stream));
+                tracing::info!(%stream, prev = event.prev, cursor, "something before this fact is missing");
+                self.read_log().await
+            }
+            Place::Next => {
+                let (epoch, cursors) = (event.epoch, vec![(event.stream.clone(), event.seq)]);
+                self.remember(&Batch { epoch, events: &[event], cursors, replaces: false }).await
+            }
+        }
+    }
+
+    /// Remembers facts, then does what follows from them.
+    async fn remember(&self, batch: &Batch<'_>) -> Result<(), FollowError> {
+        let Effects { granted, revoked, dropped, new_epoch } = self.server.store.apply(batch).await?;
+        self.server.metrics.events.add(u64::try_from(batch.events.len()).unwrap_or(u64::MAX));
+        if new_epoch {
+            tracing::warn!(epoch = %batch.epoch, "the catalogue is in another epoch: cursors and grants are void");
+            self.server.tokens.forget_all();
+            self.server.blobs.changed.notify_one();
+        }
+        self.server.tokens.forget(&granted).await;
+        self.server.tokens.revoke(&revoked).await;
+        let cut: usize = revoked.iter().map(|token| self.server.running.cut(token)).sum();
+        if cut > 0 {
+            tracing::info!(cut, "a revocation cut running bodies");
+        }
         if !dropped.is_empty() {
-            self.blobs.remove(dropped).await?;
+            self.server.blobs.remove(dropped).await?;
         }
         Ok(())
+    }
+
+    async fn cursors(&self) -> Result<(Position, Cursors), StoreError> {
+        let cursors = self.server.store.cursors().await?;
+        let seq = self.own.iter().map(|stream| cursors.of(stream)).min().unwrap_or(0);
+        Ok((Position { epoch: cursors.epoch, seq }, cursors))
+    }
+}
+
+#[async_trait]
+impl Handler for Follower {
+    async fn position(&self) -> Position {
+        match self.cursors().await {
+            Ok((position, _)) => position,
+            Err(error) => {
+                // From the beginning: what was seen before changes nothing.
+                tracing::error!(%error, "the cursors cannot be read");
+                Position::default()
+            }
+        }
+    }
+
+    async fn apply(&self, batch: bus::Batch) -> Vec<Verdict> {
+        let _turn = self.turn.lock().await;
+        match batch {
+            bus::Batch::Queued(bodies) => self.take_queued(&bodies).await,
+            bus::Batch::Logged(batch) => {
+                let lines = batch.lines.len();
+                self.take_log(batch).await.unwrap_or_else(|error| {
+                    tracing::warn!(%error, "a piece of the log could not be taken in; it comes again");
+                    vec![Verdict::Retry; lines]
+                })
+            }
+        }
+    }
+
+    async fn resynchronise(&self) {
+        self.behind.notify_one();
     }
 }

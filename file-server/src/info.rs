@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
+use bus::{BusError, EventLog, LogBatch, Position};
 use bytes::BytesMut;
 use futures::{Stream, StreamExt as _};
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, redirect::Policy};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect::Policy};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
 use url::Url;
 use wire::{
     Digest, FileId,
-    event::{Event, LogHeader},
-    id::Epoch,
+    event::Event,
     server::{Heartbeat, HeartbeatAnswer, Introspection, ReplicaReport},
     token::Grant,
 };
@@ -30,8 +31,10 @@ const LEAVING: Duration = Duration::from_secs(1);
 const LOG_SLACK: Duration = Duration::from_secs(10);
 /// The largest ordinary answer, in bytes.
 const MAX_ANSWER: usize = 4 << 20;
-/// The longest line of a log, in bytes: one event with the grants of one group commit.
-const MAX_LINE: usize = 16 << 20;
+/// The longest line of a log, in bytes.
+const MAX_LINE: usize = bus::MAX_BODY;
+/// How much of a log is taken in at once, in bytes.
+const LOG_PIECE: usize = 8 << 20;
 
 /// Why a question got no usable answer.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +67,7 @@ impl InfoServer {
         heartbeat: &Heartbeat,
         join_secret: Option<&SecretString>,
     ) -> Result<HeartbeatAnswer, InfoError> {
-        let request = self.client.request(Method::PUT, self.own("")).timeout(ANSWER).json(heartbeat);
+        let request = self.client.put(self.own("")).timeout(ANSWER).json(heartbeat);
         let request = match join_secret {
             Some(secret) => request.bearer_auth(secret.expose_secret()),
             None => self.authenticated(request),
@@ -74,11 +77,7 @@ impl InfoServer {
 
     /// Says that this server leaves.
     pub(crate) async fn leave(&self) -> Result<(), InfoError> {
-        let request = self
-            .client
-            .delete(self.own(""))
-            .query(&[("instance", self.identity.instance.to_string())])
-            .timeout(LEAVING);
+        let request = self.client.delete(self.own("")).timeout(LEAVING);
         success(self.authenticated(request).send().await?).map(drop)
     }
 
@@ -103,18 +102,24 @@ impl InfoServer {
         success(self.authenticated(request).send().await?).map(drop)
     }
 
-    /// Asks for the streams of this server after a cursor; waits up to `wait` for something new.
-    pub(crate) async fn log(&self, epoch: Option<Epoch>, after: u64, wait: Duration) -> Result<Log, InfoError> {
-        let mut query = vec![("after", after.to_string()), ("wait", wait.as_secs().to_string())];
-        query.extend(epoch.map(|epoch| ("epoch", epoch.to_string())));
-        let request = self.client.get(self.own("/events")).query(&query);
-        let patience = wait.saturating_add(LOG_SLACK);
-        let sent = tokio::time::timeout(patience, self.authenticated(request).send()).await;
-        let response = success(sent.map_err(|_| InfoError::Status(StatusCode::GATEWAY_TIMEOUT))??)?;
+    async fn log(&self, position: Position, wait: Duration) -> Result<LogBatch, InfoError> {
+        let mut query = vec![("after", position.seq.to_string()), ("wait", wait.as_secs().to_string())];
+        query.extend(position.epoch.map(|epoch| ("epoch", epoch.to_string())));
+        let request = self.client.get(self.own("/events")).query(&query).timeout(wait.saturating_add(LOG_SLACK));
+        let response = success(self.authenticated(request).send().await?)?;
         let mut lines = Lines { stream: Box::pin(response.bytes_stream()), buffer: BytesMut::new() };
-        let first = lines.next().await?.ok_or_else(|| InfoError::Garbled("an empty log".to_owned()))?;
-        let header = serde_json::from_slice(&first).map_err(|error| InfoError::Garbled(error.to_string()))?;
-        Ok(Log { header, lines })
+        let first = lines.next().await?.ok_or_else(|| garbled("an empty log"))?;
+        let mut batch = LogBatch { header: serde_json::from_slice(&first).map_err(garbled)?, lines: Vec::new() };
+        let mut size = 0;
+        while let Some(line) = lines.next().await? {
+            size += line.len();
+            batch.lines.push(line.freeze());
+            if size > LOG_PIECE {
+                cut_short(&mut batch)?;
+                break;
+            }
+        }
+        Ok(batch)
     }
 
     fn own(&self, rest: &str) -> Url {
@@ -143,22 +148,27 @@ pub(crate) fn client() -> anyhow::Result<Client> {
         .build()?)
 }
 
-/// An open log: its header, then its events.
-pub(crate) struct Log {
-    pub(crate) header: LogHeader,
-    lines: Lines,
+/// For the event bus.
+#[async_trait]
+impl EventLog for InfoServer {
+    async fn after(&self, position: Position, wait: Duration) -> Result<LogBatch, BusError> {
+        self.log(position, wait).await.map_err(|error| BusError::Log(Box::new(error)))
+    }
 }
 
-impl Log {
-    /// At most `most` further events; none once the log has ended.
-    pub(crate) async fn events(&mut self, most: usize) -> Result<Vec<Event>, InfoError> {
-        let mut events = Vec::new();
-        while events.len() < most {
-            let Some(line) = self.lines.next().await? else { break };
-            events.push(Event::parse(&line).map_err(|error| InfoError::Garbled(error.to_string()))?);
-        }
-        Ok(events)
+/// Makes a batch of what was read of a log that is too long for one. Its lines ascend over all streams, so that it
+/// reaches as far as its last line.
+fn cut_short(batch: &mut LogBatch) -> Result<(), InfoError> {
+    if batch.header.snapshot {
+        return Err(garbled("the present state is too long"));
     }
+    let last = batch.lines.last().ok_or_else(|| garbled("no lines"))?;
+    batch.header.as_of = Event::parse(last).map_err(garbled)?.seq;
+    Ok(())
+}
+
+fn garbled(reason: impl std::fmt::Display) -> InfoError {
+    InfoError::Garbled(reason.to_string())
 }
 
 /// The lines of a body.
@@ -182,12 +192,12 @@ impl Lines {
             }
             searched = self.buffer.len();
             if searched > MAX_LINE {
-                return Err(InfoError::Garbled("a line of the log is too long".to_owned()));
+                return Err(garbled("a line of the log is too long"));
             }
             match self.stream.next().await {
                 Some(more) => self.buffer.extend_from_slice(&more?),
                 // A line that was cut off is not an event: the log was.
-                None if searched > 0 => return Err(InfoError::Garbled("the log broke off".to_owned())),
+                None if searched > 0 => return Err(garbled("the log broke off")),
                 None => return Ok(None),
             }
         }
@@ -203,9 +213,9 @@ async fn answer<T: DeserializeOwned>(response: Response) -> Result<T, InfoError>
     let mut body = Vec::new();
     while let Some(more) = response.chunk().await? {
         if body.len() + more.len() > MAX_ANSWER {
-            return Err(InfoError::Garbled("too long".to_owned()));
+            return Err(garbled("too long"));
         }
         body.extend_from_slice(&more);
     }
-    serde_json::from_slice(&body).map_err(|error| InfoError::Garbled(error.to_string()))
+    serde_json::from_slice(&body).map_err(garbled)
 }

@@ -1,10 +1,7 @@
 //! The heartbeat: registration, lease, and the only clock this server believes.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -14,20 +11,9 @@ use rand::RngExt as _;
 use reqwest::StatusCode;
 use secrecy::SecretString;
 use url::Url;
-use wire::{
-    Zone,
-    server::{Heartbeat, HeartbeatAnswer},
-};
+use wire::server::{Heartbeat, HeartbeatAnswer};
 
-use crate::{
-    blobs::{Folder, blocking},
-    catchup::Follower,
-    clock::Clock,
-    identity::Identity,
-    info::{InfoError, InfoServer},
-    running::Running,
-    store::Store,
-};
+use crate::{blobs::blocking, catchup::Follower, info::InfoError, server::Server};
 
 /// From one heartbeat to the next.
 const INTERVAL: Duration = Duration::from_secs(3);
@@ -37,18 +23,11 @@ const MARK_EVERY: Duration = Duration::from_secs(30);
 /// Keeps this server registered.
 #[derive(Debug)]
 pub(crate) struct Registration {
-    pub(crate) identity: Identity,
-    pub(crate) zone: Zone,
+    pub(crate) server: Arc<Server>,
+    pub(crate) follower: Arc<Follower>,
+    /// Where clients reach this server.
     pub(crate) url: Url,
     pub(crate) join_secret: Option<SecretString>,
-    pub(crate) info: InfoServer,
-    pub(crate) store: Store,
-    pub(crate) folder: Arc<Folder>,
-    pub(crate) running: Arc<Running>,
-    pub(crate) clock: Arc<Clock>,
-    pub(crate) follower: Arc<Follower>,
-    /// Whether the last heartbeat was accepted.
-    pub(crate) registered: Arc<AtomicBool>,
 }
 
 impl Registration {
@@ -62,11 +41,11 @@ impl Registration {
                 beaten = self.beat() => beaten,
                 () = finishing.cancelled() => break,
             };
-            self.registered.store(beaten.is_ok(), Ordering::Relaxed);
+            self.server.registered.store(beaten.is_ok(), Ordering::Relaxed);
             let pause = match beaten {
                 Ok(answer) => {
                     if last_failure.take().is_some() || marked.is_none() {
-                        tracing::info!(server = %self.identity.id, url = %self.url, "registered with the info-server");
+                        self.greet(&answer);
                     }
                     if marked.is_none_or(|at| at.elapsed() >= MARK_EVERY) {
                         self.mark(answer.now).await;
@@ -89,48 +68,58 @@ impl Registration {
                 () = finishing.cancelled() => break,
             }
         }
-        self.registered.store(false, Ordering::Relaxed);
-        if let Err(error) = self.info.leave().await {
+        // A process that was refused because another one lives under its name must not take that one down.
+        if self.server.registered.swap(false, Ordering::Relaxed)
+            && let Err(error) = self.server.info.leave().await
+        {
             tracing::info!(%error, "left without being able to say so");
         }
         Ok(())
     }
 
     async fn beat(&self) -> Result<HeartbeatAnswer, InfoError> {
-        let folder = self.folder.clone();
+        let folder = self.server.blobs.folder().clone();
         let free_bytes = blocking(move || folder.free_bytes()).await.unwrap_or(0);
         let mut heartbeat = Heartbeat {
-            zone: self.zone.clone(),
+            zone: self.server.zone.clone(),
             url: self.url.clone(),
-            instance: self.identity.instance,
+            instance: self.server.identity.instance,
             secret_sha256: None,
-            load: u32::try_from(self.running.count()).unwrap_or(u32::MAX),
+            load: u32::try_from(self.server.running.count()).unwrap_or(u32::MAX),
             free_bytes,
         };
-        let mut answer = self.info.beat(&heartbeat, None).await;
+        let mut answer = self.server.info.beat(&heartbeat, None).await;
         if let (Err(InfoError::Status(StatusCode::UNAUTHORIZED)), Some(secret)) = (&answer, &self.join_secret) {
-            heartbeat.secret_sha256 = Some(self.identity.secret.hash());
-            answer = self.info.beat(&heartbeat, Some(secret)).await;
+            heartbeat.secret_sha256 = Some(self.server.identity.secret.hash());
+            answer = self.server.info.beat(&heartbeat, Some(secret)).await;
             if answer.is_ok() {
-                tracing::info!(server = %self.identity.id, "enrolled with the info-server");
+                tracing::info!(server = %self.server.identity.id, "enrolled with the info-server");
             }
         }
         let answer = answer?;
-        self.clock.observe(answer.now, Instant::now());
+        self.server.clock.observe(answer.now, Instant::now());
         if let Err(error) = self.follower.compare(answer.epoch, &answer.streams).await {
             tracing::error!(%error, "the cursors cannot be read");
         }
         Ok(answer)
     }
 
+    fn greet(&self, answer: &HeartbeatAnswer) {
+        let (server, url) = (&self.server.identity.id, &self.url);
+        tracing::info!(%server, %url, "registered with the info-server");
+        if !answer.reachable {
+            tracing::warn!(%server, %url, "the info-server cannot reach this address: nobody is sent here (--public-url)");
+        }
+    }
+
     async fn mark(&self, now: Timestamp) {
-        if let Err(error) = self.store.raise_high_water(now).await {
+        if let Err(error) = self.server.store.raise_high_water(now).await {
             tracing::error!(%error, "the time cannot be remembered");
         }
     }
 
     fn describe(&self, error: &InfoError) -> String {
-        let id = &self.identity.id;
+        let id = &self.server.identity.id;
         match error {
             InfoError::Status(StatusCode::CONFLICT) => format!(
                 "another live process uses the identity {id} of this data folder; stop it, or give one of them a fresh \

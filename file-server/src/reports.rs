@@ -12,10 +12,10 @@ use reqwest::StatusCode;
 use wire::{FileId, Runs, server::ReplicaReport};
 
 use crate::{
-    blobs::{BlobError, Blobs},
-    info::{InfoError, InfoServer},
-    metrics::Metrics,
-    store::{PendingReport, Store, StoreError},
+    blobs::BlobError,
+    info::InfoError,
+    server::Server,
+    store::{PendingReport, StoreError},
 };
 
 /// Between two reports of a file that is still growing.
@@ -29,12 +29,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from
 
 /// Reports replicas.
 #[derive(Debug)]
-pub(crate) struct Reporter {
-    pub(crate) store: Store,
-    pub(crate) info: InfoServer,
-    pub(crate) blobs: Arc<Blobs>,
-    pub(crate) metrics: Arc<Metrics>,
-}
+pub(crate) struct Reporter(pub(crate) Arc<Server>);
 
 #[derive(Debug, thiserror::Error)]
 enum ReportError {
@@ -69,7 +64,7 @@ impl Reporter {
                 }
             };
             tokio::select! {
-                () = self.blobs.changed.notified() => {}
+                () = self.0.blobs.changed.notified() => {}
                 () = tokio::time::sleep(wait.unwrap_or(Duration::MAX)) => {}
                 () = finishing.cancelled() => {}
             }
@@ -81,7 +76,7 @@ impl Reporter {
     async fn round(&self, sent: &mut HashMap<FileId, Instant>) -> Result<Option<Duration>, ReportError> {
         let now = Instant::now();
         sent.retain(|_, at| now.saturating_duration_since(*at) < APART);
-        let pending = self.store.pending_reports(ROUND).await?;
+        let pending = self.0.store.pending_reports(ROUND).await?;
         let (due, wait) = due(&pending, sent, now);
         sent.extend(due.iter().map(|report| (report.file, now)));
         let more = due.len() == pending.len() && !due.is_empty();
@@ -95,20 +90,20 @@ impl Reporter {
     }
 
     async fn send(&self, pending: PendingReport) -> Result<(), ReportError> {
-        let (runs, root) = match self.blobs.find(pending.file).await? {
+        let (runs, root) = match self.0.blobs.find(pending.file).await? {
             Some(blob) => blob.progress(),
             None => (Runs::new(), None),
         };
         let report = ReplicaReport { counter: pending.counter, runs, root };
-        match self.info.report(pending.file, &report).await {
-            Ok(()) => self.metrics.reports.one(),
+        match self.0.info.report(pending.file, &report).await {
+            Ok(()) => self.0.metrics.reports.one(),
             // The catalogue has forgotten the file: there is nothing to tell about it.
             Err(InfoError::Status(StatusCode::NOT_FOUND | StatusCode::GONE)) => {
                 tracing::info!(file = %pending.file, "the info-server does not know a file that is held here");
             }
             Err(error) => return Err(error.into()),
         }
-        self.store.report_done(pending).await?;
+        self.0.store.report_done(pending).await?;
         Ok(())
     }
 }

@@ -1,9 +1,6 @@
 //! The route table.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -13,41 +10,14 @@ use axum::{
 use http::{Method, header};
 use lifecycle::http::with_fallbacks;
 use tower_http::cors::{Any, CorsLayer};
-use wire::Zone;
 
-use crate::{
-    blobs::Blobs, clock::Clock, identity::Identity, metrics::Metrics, running::Running, store::Store, tokens::Tokens,
-};
+use crate::server::Server;
 
 mod access;
 mod get_content;
 mod health;
 mod list_chunks;
 mod put_chunk;
-
-/// What handlers work with.
-#[derive(Debug)]
-pub(crate) struct Server {
-    pub(crate) identity: Identity,
-    pub(crate) zone: Zone,
-    pub(crate) blobs: Arc<Blobs>,
-    pub(crate) tokens: Arc<Tokens>,
-    pub(crate) running: Arc<Running>,
-    pub(crate) clock: Arc<Clock>,
-    pub(crate) metrics: Arc<Metrics>,
-    pub(crate) store: Store,
-    pub(crate) registered: Arc<AtomicBool>,
-    pub(crate) draining: AtomicBool,
-    /// One probe of the disk at a time: a stalled disk must not collect waiting threads.
-    pub(crate) probing: Arc<tokio::sync::Mutex<()>>,
-}
-
-impl Server {
-    /// From now on this server says that it is not ready.
-    pub(crate) fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
-    }
-}
 
 /// Everything this server answers.
 pub(crate) fn router(server: Arc<Server>) -> Router {

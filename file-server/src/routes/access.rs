@@ -8,9 +8,9 @@ use wire::{
     token::{Grant, Token},
 };
 
-use super::Server;
 use crate::{
     error::Error,
+    server::Server,
     tokens::{Need, Presented, Undecidable, allows},
 };
 

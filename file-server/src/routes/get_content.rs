@@ -12,12 +12,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use lifecycle::http::{Path, Refusal};
 use wire::{Problem, range::ContentRange};
 
-use super::{Server, access::Claim};
+use super::access::Claim;
 use crate::{
     answer::{Conditions, Outcome, Representation, decide},
     blobs::{Blob, RangeBody, Segment},
     error::Error,
     running,
+    server::Server,
     tokens::Need,
 };
 

@@ -10,12 +10,12 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
+use bus::Phase;
 use http::{StatusCode, header};
 use serde::Serialize;
 use wire::server::Identity;
 
-use super::Server;
-use crate::blobs::blocking;
+use crate::{blobs::blocking, server::Server};
 
 /// How long the database and the disk may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -33,6 +33,8 @@ pub(super) struct Readiness {
     disk: bool,
     /// Reported only: known tokens are honoured without the info-server.
     registered: bool,
+    /// Reported only: the log covers what the broker does not bring.
+    facts: bool,
 }
 
 /// Whether requests should be sent here.
@@ -42,6 +44,7 @@ pub(super) async fn readyz(State(server): State<Arc<Server>>) -> Response {
         database: matches!(tokio::time::timeout(PATIENCE, server.store.ping()).await, Ok(Ok(()))),
         disk: disk_takes_writes(&server).await,
         registered: server.registered.load(Ordering::Relaxed),
+        facts: server.bus.subscribed().borrow().phase == Phase::Connected,
     };
     let ready = !readiness.draining && readiness.database && readiness.disk;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

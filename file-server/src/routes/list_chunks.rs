@@ -9,8 +9,8 @@ use axum::{
 use lifecycle::http::Path;
 use wire::{Layout, server::HeldChunks, token::Purpose};
 
-use super::{Server, access::Claim};
-use crate::{error::Error, tokens::Need};
+use super::access::Claim;
+use crate::{error::Error, server::Server, tokens::Need};
 
 /// Says which chunks are verified here, so that an upload resumes.
 pub(super) async fn list_chunks(

@@ -7,10 +7,11 @@ use http::{HeaderMap, StatusCode, header};
 use lifecycle::http::Path;
 use wire::{Digest, Layout, token::Purpose};
 
-use super::{Server, access::Claim};
+use super::access::Claim;
 use crate::{
     blobs::{BlobError, Received},
     error::Error,
+    server::Server,
     tokens::Need,
 };
 

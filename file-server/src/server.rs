@@ -1,0 +1,42 @@
+//! What handlers and background tasks share.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use bus::EventBus;
+use wire::Zone;
+
+use crate::{
+    blobs::Blobs, clock::Clock, identity::Identity, info::InfoServer, metrics::Metrics, running::Running, store::Store,
+    tokens::Tokens,
+};
+
+/// One file server. There may be several in a process.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) identity: Identity,
+    pub(crate) zone: Zone,
+    pub(crate) store: Store,
+    pub(crate) blobs: Arc<Blobs>,
+    pub(crate) tokens: Tokens,
+    pub(crate) running: Arc<Running>,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) info: InfoServer,
+    pub(crate) bus: Arc<dyn EventBus>,
+    /// Whether the last heartbeat was accepted.
+    pub(crate) registered: AtomicBool,
+    /// Whether requests should go elsewhere from now on.
+    pub(crate) draining: AtomicBool,
+    /// One probe of the disk at a time: a stalled disk must not collect waiting threads.
+    pub(crate) probing: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Server {
+    /// From now on this server says that it is not ready.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+}

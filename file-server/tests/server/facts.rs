@@ -1,0 +1,99 @@
+//! Facts that come down.
+
+use reqwest::StatusCode;
+use wire::{
+    FileId,
+    event::{Fact, Stream},
+};
+
+use crate::{
+    info::Info,
+    node::{Node, sample},
+};
+
+#[tokio::test]
+async fn a_deleted_file_goes_from_the_disk_and_does_not_come_back() {
+    let info = Info::start().await;
+    let node = Node::start(&info).await;
+    let file = node.upload(&info, &sample(1 << 20)).await;
+    let name = file.to_string();
+    let place = node.data.path().join("files").join(&name[name.len() - 2..]).join(&name);
+    assert!(place.exists());
+    let token = info.upload(file, 1 << 20, &node.id);
+    info.publish(Stream::All, Fact::FileDeleted { file });
+    info.wait_until(|told| told.reports.get(&file).is_some_and(|report| report.runs.is_empty())).await;
+    assert_eq!(node.get(file, &info.download(file)).send().await.unwrap().status(), StatusCode::NOT_FOUND);
+    assert!(!place.exists());
+    assert_eq!(node.put(file, 0, &token, &sample(1 << 20)).await.status(), StatusCode::GONE);
+    // A later assignment of the same file changes nothing: deleted is deleted.
+    info.publish(Stream::Server(node.id.clone()), Fact::ReplicaAssigned { file });
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_removed_replica_goes_and_another_servers_one_stays() {
+    let info = Info::start().await;
+    let node = Node::start(&info).await;
+    let (removed, kept) = (node.upload(&info, &sample(10)).await, node.upload(&info, &sample(11)).await);
+    info.publish(Stream::Server(node.id.clone()), Fact::ReplicaRemoved { file: removed });
+    info.publish(Stream::All, Fact::Unknown);
+    info.wait_until(|told| told.reports.get(&removed).is_some_and(|report| report.runs.is_empty())).await;
+    assert_eq!(node.get(removed, &info.download(removed)).send().await.unwrap().status(), StatusCode::NOT_FOUND);
+    assert_eq!(node.get(kept, &info.download(kept)).send().await.unwrap().status(), StatusCode::OK);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_new_epoch_voids_grants_but_no_verified_bytes() {
+    let info = Info::start().await;
+    let node = Node::start(&info).await;
+    let file = node.upload(&info, &sample(10)).await;
+    let token = info.download(file);
+    assert_eq!(node.get(file, &token).send().await.unwrap().status(), StatusCode::OK);
+    info.wait_until(|told| told.reports.contains_key(&file)).await;
+    info.told().grants.clear();
+    info.told().reports.clear();
+    info.restore();
+    // Every replica is reported again to a catalogue that may have forgotten it.
+    info.wait_until(|told| told.reports.get(&file).is_some_and(|report| report.root.is_some())).await;
+    assert_eq!(node.get(file, &token).send().await.unwrap().status(), StatusCode::FORBIDDEN);
+    assert_eq!(node.get(file, &info.download(file)).send().await.unwrap().status(), StatusCode::OK);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_enrols_once_beats_and_says_when_it_leaves() {
+    let info = Info::start().await;
+    let node = Node::start(&info).await;
+    let id = node.id.clone();
+    info.wait_until(|told| !told.beats.is_empty()).await;
+    let beat = info.told().beats[0].clone();
+    assert!(beat.secret_sha256.is_some() && beat.zone.as_str() == "eu" && beat.free_bytes > 0);
+    assert_eq!(beat.url.as_str().trim_end_matches('/'), node.url);
+    let alive: wire::server::Identity =
+        node.client.get(format!("{}/livez", node.url)).send().await.unwrap().json().await.unwrap();
+    assert_eq!((&alive.server, alive.instance), (&id, beat.instance));
+    let data = node.stop().await;
+    info.wait_until(|told| told.left == [id.clone()]).await;
+
+    let node = Node::start_on(&info.url, data).await;
+    info.wait_until(|told| told.beats.len() > 1).await;
+    let again = info.told().beats.last().unwrap().clone();
+    assert!(again.secret_sha256.is_none() && again.instance != beat.instance, "known by its own secret now");
+    info.told().conflict = true;
+    node.stop().await;
+    assert_eq!(info.told().left.len(), 2);
+}
+
+#[tokio::test]
+async fn paths_that_climb_are_just_other_files() {
+    let info = Info::start().await;
+    let node = Node::start(&info).await;
+    let token = info.download(FileId::new());
+    for path in ["/v1/files/..%2f..%2flock/content", "/v1/files/%00/content", "/v1/files/../../etc/passwd", "/.probe"] {
+        let request = node.client.get(format!("{}{path}", node.url)).bearer_auth(token.expose());
+        let status = request.send().await.unwrap().status();
+        assert!(matches!(status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND), "{path}: {status}");
+    }
+    node.stop().await;
+}

@@ -1,0 +1,239 @@
+//! A stand-in for the info-server: holds grants and a log, and remembers what it was told and asked.
+
+use std::{
+    collections::HashMap,
+    future::IntoFuture as _,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    extract::{Path, Query, State},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse, Response},
+    routing::{get, post, put},
+};
+use jiff::{SignedDuration, Timestamp};
+use tokio::{sync::watch, task::JoinHandle};
+use wire::{
+    Digest, FileId, Layout, ServerId, TokenId,
+    event::{Event, Fact, LogHeader, SCHEMA, Stream},
+    id::Epoch,
+    server::{Heartbeat, HeartbeatAnswer, Introspection, ReplicaReport},
+    token::{Grant, Kind, Purpose, Revocation, Token},
+};
+
+pub(crate) const JOIN_SECRET: &str = "a secret to join with";
+
+#[derive(Default)]
+pub(crate) struct Told {
+    pub(crate) grants: HashMap<Digest, Grant>,
+    pub(crate) enrolled: HashMap<ServerId, Digest>,
+    pub(crate) beats: Vec<Heartbeat>,
+    pub(crate) left: Vec<ServerId>,
+    pub(crate) introspections: Vec<Digest>,
+    pub(crate) reports: HashMap<FileId, ReplicaReport>,
+    pub(crate) log: Vec<Event>,
+    pub(crate) conflict: bool,
+}
+
+pub(crate) struct Shared {
+    told: Mutex<Told>,
+    epoch: Mutex<Epoch>,
+    changed: watch::Sender<()>,
+}
+
+pub(crate) struct Info {
+    pub(crate) url: String,
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Info {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Info {
+    pub(crate) async fn start() -> Self {
+        let shared = Arc::new(Shared {
+            told: Mutex::default(),
+            epoch: Mutex::new(Epoch::new()),
+            changed: watch::Sender::new(()),
+        });
+        let router = Router::new()
+            .route("/v1/servers/{id}", put(beat).delete(leave))
+            .route("/v1/servers/{id}/events", get(events))
+            .route("/v1/tokens/introspect", post(introspect))
+            .route("/v1/files/{id}/replicas/{server}", put(report))
+            .with_state(shared.clone());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let task = tokio::spawn(async move { axum::serve(listener, router).into_future().await.unwrap() });
+        Self { url, shared, task }
+    }
+
+    pub(crate) fn told(&self) -> MutexGuard<'_, Told> {
+        self.shared.told.lock().unwrap()
+    }
+
+    /// Waits until what was told satisfies `enough`.
+    pub(crate) async fn wait_until(&self, enough: impl Fn(&Told) -> bool) {
+        let mut changed = self.shared.changed.subscribe();
+        let wait = async {
+            while !enough(&self.told()) {
+                changed.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), wait).await.expect("told in time");
+    }
+
+    /// Ends every connection: nobody answers any more.
+    pub(crate) fn stop(&self) {
+        self.task.abort();
+    }
+
+    /// A token that only an introspection finds.
+    pub(crate) fn token(&self, grant: impl FnOnce(Grant) -> Grant) -> Token {
+        let (token, grant) = grant_of(Kind::Download, Purpose::Download, FileId::new(), grant);
+        self.told().grants.insert(token.hash(), grant);
+        token
+    }
+
+    pub(crate) fn download(&self, file: FileId) -> Token {
+        self.token(|grant| Grant { file, ..grant })
+    }
+
+    pub(crate) fn upload(&self, file: FileId, size: u64, target: &ServerId) -> Token {
+        let chunk_size = Layout::of(size).unwrap().chunk_size();
+        let purpose = Purpose::Upload { size, chunk_size, targets: vec![target.clone()] };
+        let (token, grant) = grant_of(Kind::Upload, purpose, file, |grant| grant);
+        self.told().grants.insert(token.hash(), grant);
+        token
+    }
+
+    /// Commits a fact to the log.
+    pub(crate) fn publish(&self, stream: Stream, fact: Fact) {
+        let epoch = *self.shared.epoch.lock().unwrap();
+        let mut told = self.told();
+        let prev = told.log.iter().filter(|event| event.stream == stream).map(|event| event.seq).max().unwrap_or(0);
+        let seq = told.log.last().map_or(1, |event| event.seq + 1);
+        told.log.push(Event { schema: SCHEMA, epoch, stream, prev, seq, at: Timestamp::now(), fact });
+        drop(told);
+        self.shared.changed.send_replace(());
+    }
+
+    pub(crate) fn revoke(&self, token: &Token) {
+        let grant = self.told().grants.remove(&token.hash()).unwrap();
+        let revocation =
+            Revocation { token_hash: token.hash(), token_id: grant.token_id, expires_at: grant.expires_at };
+        self.publish(Stream::All, Fact::TokenRevoked { tokens: vec![revocation] });
+    }
+
+    /// Begins a new life of the catalogue with an empty log.
+    pub(crate) fn restore(&self) {
+        *self.shared.epoch.lock().unwrap() = Epoch::new();
+        self.told().log.clear();
+        self.shared.changed.send_replace(());
+    }
+}
+
+pub(crate) fn grant_of(
+    kind: Kind,
+    purpose: Purpose,
+    file: FileId,
+    change: impl FnOnce(Grant) -> Grant,
+) -> (Token, Grant) {
+    let token = Token::generate(kind);
+    let expires_at = Timestamp::now() + SignedDuration::from_mins(15);
+    let grant = Grant { token_hash: token.hash(), token_id: TokenId::new(), file, zones: None, expires_at, purpose };
+    (token, change(grant))
+}
+
+fn bearer(headers: &HeaderMap) -> String {
+    let value = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.trim_start_matches("Bearer ").to_owned()
+}
+
+async fn beat(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<ServerId>,
+    headers: HeaderMap,
+    Json(heartbeat): Json<Heartbeat>,
+) -> Response {
+    let epoch = *shared.epoch.lock().unwrap();
+    let mut told = shared.told.lock().unwrap();
+    if told.conflict {
+        return StatusCode::CONFLICT.into_response();
+    }
+    match (bearer(&headers), heartbeat.secret_sha256) {
+        (secret, Some(hash)) if secret == JOIN_SECRET => {
+            told.enrolled.insert(id.clone(), hash);
+        }
+        (secret, _) if told.enrolled.get(&id) == Some(&Digest::of(secret.as_bytes())) => {}
+        _ => return StatusCode::UNAUTHORIZED.into_response(),
+    }
+    let streams = Stream::of_server(&id, &heartbeat.zone)
+        .into_iter()
+        .filter_map(|own| Some((own.clone(), told.log.iter().rfind(|event| event.stream == own)?.seq)))
+        .collect();
+    told.beats.push(heartbeat);
+    drop(told);
+    shared.changed.send_replace(());
+    Json(HeartbeatAnswer { now: Timestamp::now(), epoch, streams, lease_s: 10, reachable: true }).into_response()
+}
+
+async fn leave(State(shared): State<Arc<Shared>>, Path(id): Path<ServerId>) -> StatusCode {
+    shared.told.lock().unwrap().left.push(id);
+    shared.changed.send_replace(());
+    StatusCode::NO_CONTENT
+}
+
+async fn introspect(State(shared): State<Arc<Shared>>, Json(asked): Json<Introspection>) -> Response {
+    let mut told = shared.told.lock().unwrap();
+    told.introspections.push(asked.token_hash);
+    match told.grants.get(&asked.token_hash) {
+        Some(grant) => Json(grant.clone()).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+async fn report(
+    State(shared): State<Arc<Shared>>,
+    Path((file, _)): Path<(FileId, ServerId)>,
+    Json(report): Json<ReplicaReport>,
+) -> StatusCode {
+    let mut told = shared.told.lock().unwrap();
+    if told.reports.get(&file).is_none_or(|before| before.counter < report.counter) {
+        told.reports.insert(file, report);
+    }
+    drop(told);
+    shared.changed.send_replace(());
+    StatusCode::NO_CONTENT
+}
+
+async fn events(
+    State(shared): State<Arc<Shared>>,
+    Path(_): Path<ServerId>,
+    Query(query): Query<HashMap<String, String>>,
+) -> String {
+    let after: u64 = query["after"].parse().unwrap();
+    let wait = Duration::from_secs(query["wait"].parse().unwrap());
+    let mut changed = shared.changed.subscribe();
+    let deadline = tokio::time::Instant::now() + wait;
+    loop {
+        let epoch = *shared.epoch.lock().unwrap();
+        let snapshot = query.get("epoch") != Some(&epoch.to_string());
+        let log = shared.told.lock().unwrap().log.clone();
+        let as_of = log.last().map_or(0, |event| event.seq);
+        let new: Vec<_> = log.into_iter().filter(|event| snapshot || event.seq > after).collect();
+        if snapshot || !new.is_empty() || tokio::time::Instant::now() >= deadline {
+            let header = LogHeader { epoch, as_of, snapshot };
+            let lines = new.iter().map(|event| serde_json::to_string(event).unwrap() + "\n");
+            return serde_json::to_string(&header).unwrap() + "\n" + &lines.collect::<String>();
+        }
+        let _ = tokio::time::timeout_at(deadline, changed.changed()).await;
+    }
+}

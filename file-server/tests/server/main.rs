@@ -1,0 +1,15 @@
+//! The real server on port 0, with a small stand-in for the info-server.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test that fails says where; sizes here are small"
+)]
+
+mod content;
+mod facts;
+mod info;
+mod node;
+mod process;
+mod tokens;
+mod uploads;

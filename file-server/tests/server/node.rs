@@ -1,0 +1,127 @@
+//! A file server inside a test.
+
+use std::path::Path;
+
+use clap::Parser as _;
+use ddm_file_server::{App, config::Cli};
+use lifecycle::Shutdown;
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use wire::{Digest, FileId, Layout, ServerId, server::HeldChunks, token::Token};
+
+use crate::info::{Info, JOIN_SECRET};
+
+pub(crate) struct Node {
+    pub(crate) id: ServerId,
+    pub(crate) url: String,
+    pub(crate) client: Client,
+    pub(crate) data: TempDir,
+    shutdown: Guard,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+/// A test that fails leaves no server behind.
+struct Guard(Shutdown);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+pub(crate) fn arguments(info: &str, data: &Path) -> Vec<String> {
+    let data = data.to_str().unwrap();
+    ["ddm-file-server", "--listen", "127.0.0.1:0", "--zone", "eu", "--info", info, "--data", data]
+        .into_iter()
+        .chain(["--join-secret", JOIN_SECRET])
+        .map(str::to_owned)
+        .collect()
+}
+
+pub(crate) async fn build(info: &str, data: &Path) -> anyhow::Result<App> {
+    App::build(Cli::parse_from(arguments(info, data)).config).await
+}
+
+impl Node {
+    pub(crate) async fn start(info: &Info) -> Self {
+        Self::start_on(&info.url, tempfile::tempdir().unwrap()).await
+    }
+
+    pub(crate) async fn start_on(info: &str, data: TempDir) -> Self {
+        let app = build(info, data.path()).await.unwrap();
+        let (id, url, shutdown) = (app.id().clone(), format!("http://{}", app.local_addr()), Guard(Shutdown::new()));
+        let task = tokio::spawn(app.run(shutdown.0.clone()));
+        Self { id, url, client: client(), data, shutdown, task }
+    }
+
+    /// Stops; answers the data folder.
+    pub(crate) async fn stop(self) -> TempDir {
+        drop(self.client);
+        self.shutdown.0.finish();
+        self.task.await.unwrap().unwrap();
+        self.data
+    }
+
+    pub(crate) fn get(&self, file: FileId, token: &Token) -> RequestBuilder {
+        self.client.get(content(&self.url, file)).bearer_auth(token.expose())
+    }
+
+    pub(crate) async fn put(&self, file: FileId, n: u32, token: &Token, bytes: &[u8]) -> Response {
+        put(&self.client, &self.url, (file, n), token, bytes).await
+    }
+
+    pub(crate) async fn held(&self, file: FileId, token: &Token) -> HeldChunks {
+        let url = format!("{}/v1/files/{file}/chunks", self.url);
+        let response = self.client.get(url).bearer_auth(token.expose()).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        response.json().await.unwrap()
+    }
+
+    /// Uploads `bytes` as a new file.
+    pub(crate) async fn upload(&self, info: &Info, bytes: &[u8]) -> FileId {
+        let file = FileId::new();
+        let size = u64::try_from(bytes.len()).unwrap();
+        let token = info.upload(file, size, &self.id);
+        self.held(file, &token).await;
+        let chunk_size = usize::try_from(Layout::of(size).unwrap().chunk_size()).unwrap();
+        for (n, chunk) in (0..).zip(bytes.chunks(chunk_size)) {
+            assert_eq!(self.put(file, n, &token, chunk).await.status(), StatusCode::CREATED);
+        }
+        let held = self.held(file, &token).await;
+        assert_eq!(held.root, Some(Digest::root_of(&bytes.chunks(chunk_size).map(Digest::of).collect::<Vec<_>>())));
+        file
+    }
+}
+
+pub(crate) fn client() -> Client {
+    Client::builder().no_proxy().timeout(std::time::Duration::from_secs(30)).build().unwrap()
+}
+
+pub(crate) fn content(url: &str, file: FileId) -> String {
+    format!("{url}/v1/files/{file}/content")
+}
+
+pub(crate) async fn put(client: &Client, url: &str, (file, n): (FileId, u32), token: &Token, bytes: &[u8]) -> Response {
+    client
+        .put(format!("{url}/v1/files/{file}/chunks/{n}"))
+        .bearer_auth(token.expose())
+        .header("content-digest", Digest::of(bytes).to_field())
+        .body(bytes.to_vec())
+        .send()
+        .await
+        .unwrap()
+}
+
+/// Bytes that do not repeat within a chunk.
+pub(crate) fn sample(len: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    })
+    .take(len)
+    .collect()
+}

@@ -1,0 +1,192 @@
+//! The real program: killed, stopped, started twice.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use reqwest::StatusCode;
+use wire::{Digest, FileId, Layout, Runs, server::HeldChunks};
+
+use crate::{
+    info::Info,
+    node::{self, arguments, sample},
+};
+
+const MIB: usize = 1 << 20;
+
+struct Program {
+    child: Child,
+    url: String,
+    id: wire::ServerId,
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn command(info: &str, data: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ddm-file-server"));
+    command.args(&arguments(info, data)[1..]).args(["--log-format", "json"]).stderr(Stdio::piped());
+    command
+}
+
+/// Starts the program; its log says where it listens.
+async fn start(info: &str, data: &Path) -> Program {
+    let mut child = command(info, data).spawn().unwrap();
+    let log = BufReader::new(child.stderr.take().unwrap());
+    let found = tokio::task::spawn_blocking(move || {
+        let mut lines = log.lines();
+        let line = lines.by_ref().map(Result::unwrap).find(|line| line.contains("\"listening\"")).unwrap();
+        // Somebody must read the rest, or the program would block on it.
+        std::thread::spawn(move || lines.for_each(drop));
+        serde_json::from_str::<serde_json::Value>(&line).unwrap()
+    })
+    .await
+    .unwrap();
+    let url = format!("http://{}", found["address"].as_str().unwrap());
+    Program { child, url, id: found["server"].as_str().unwrap().parse().unwrap() }
+}
+
+#[tokio::test]
+async fn acknowledged_chunks_survive_a_kill_at_any_moment() {
+    let info = Info::start().await;
+    let data = tempfile::tempdir().unwrap();
+    let bytes = sample(16 * MIB);
+    let file = FileId::new();
+    let client = node::client();
+    let mut acknowledged = Runs::new();
+    let layout = Layout::of(bytes.len() as u64).unwrap();
+    for round in 0..4u32 {
+        let mut program = start(&info.url, data.path()).await;
+        let token = info.upload(file, bytes.len() as u64, &program.id);
+        let url = format!("{}/v1/files/{file}/chunks", program.url);
+        let held: HeldChunks = client.get(&url).bearer_auth(token.expose()).send().await.unwrap().json().await.unwrap();
+        for run in acknowledged.iter() {
+            assert!(held.runs.covers(run.clone()), "{run:?} was acknowledged, {:?} is held", held.runs);
+        }
+        let down = info.download(file);
+        for run in held.runs.iter() {
+            let part = layout.bytes_of_run(run);
+            let answer = client
+                .get(format!("{}/v1/files/{file}/content", program.url))
+                .bearer_auth(down.expose())
+                .header("range", wire::range::request(&part))
+                .send()
+                .await
+                .unwrap();
+            assert_eq!(answer.status(), StatusCode::PARTIAL_CONTENT);
+            let expected = &bytes[part.start as usize..part.end as usize];
+            assert_eq!(Digest::of(&answer.bytes().await.unwrap()), Digest::of(expected));
+        }
+        // Six at a time; the kill comes after the second answer, with the others at whatever step they are.
+        let mut puts: Vec<_> = held
+            .runs
+            .gaps(0..16)
+            .iter()
+            .flatten()
+            .take(6)
+            .map(|n| {
+                let (client, url, token) = (client.clone(), format!("{url}/{n}"), token.expose().to_owned());
+                let chunk = bytes[n as usize * MIB..(n as usize + 1) * MIB].to_vec();
+                tokio::spawn(async move {
+                    let digest = Digest::of(&chunk).to_field();
+                    let request = client.put(url).bearer_auth(token).header("content-digest", digest).body(chunk);
+                    (n, request.send().await.map(|answer| answer.status()))
+                })
+            })
+            .collect();
+        let enough = if round == 3 { puts.len() } else { 2 };
+        for _ in 0..enough {
+            let (ended, _, rest) = futures::future::select_all(puts).await;
+            puts = rest;
+            let (n, status) = ended.unwrap();
+            assert_eq!(status.unwrap(), StatusCode::CREATED);
+            acknowledged.insert(n..n + 1);
+        }
+        program.child.kill().unwrap();
+        program.child.wait().unwrap();
+        for put in puts {
+            if let (n, Ok(StatusCode::CREATED)) = put.await.unwrap() {
+                acknowledged.insert(n..n + 1);
+            }
+        }
+    }
+    assert!(acknowledged.len() >= 12);
+}
+
+#[tokio::test]
+async fn a_second_process_on_the_same_folder_is_refused() {
+    let info = Info::start().await;
+    let data = tempfile::tempdir().unwrap();
+    let first = start(&info.url, data.path()).await;
+    let second = tokio::task::spawn_blocking({
+        let mut command = command(&info.url, data.path());
+        move || command.output().unwrap()
+    });
+    let output = second.await.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("another file server works on") && told.contains("--data"), "{told}");
+    drop(first);
+}
+
+#[tokio::test]
+async fn sigterm_lets_a_running_body_finish_and_leaves_the_register() {
+    let info = Info::start().await;
+    let data = tempfile::tempdir().unwrap();
+    let mut program = start(&info.url, data.path()).await;
+    info.wait_until(|told| !told.beats.is_empty()).await;
+    let client = node::client();
+    let (file, bytes) = (FileId::new(), sample(16 * MIB));
+    let up = info.upload(file, bytes.len() as u64, &program.id);
+    for (n, chunk) in (0..).zip(bytes.chunks(MIB)) {
+        assert!(node::put(&client, &program.url, (file, n), &up, chunk).await.status().is_success());
+    }
+    let ready = client.get(format!("{}/readyz", program.url)).send().await.unwrap();
+    assert_eq!(ready.status(), StatusCode::OK, "{}", ready.text().await.unwrap());
+    let down = info.download(file);
+    let url = node::content(&program.url, file);
+    let mut answer = client.get(url).bearer_auth(down.expose()).send().await.unwrap();
+    let mut seen = answer.chunk().await.unwrap().unwrap().to_vec();
+    let pid = rustix::process::Pid::from_child(&program.child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    info.wait_until(|told| told.left == [program.id.clone()]).await;
+    while let Some(more) = answer.chunk().await.unwrap() {
+        seen.extend_from_slice(&more);
+    }
+    assert_eq!(Digest::of(&seen), Digest::of(&bytes));
+    drop(answer);
+    let (id, status) = tokio::task::spawn_blocking(move || {
+        let status = program.child.wait().unwrap();
+        (program.id.clone(), status)
+    })
+    .await
+    .unwrap();
+    assert!(status.success(), "{id}: {status}");
+}
+
+#[test]
+fn bad_settings_are_usage_errors_or_refusals_before_anything_listens() {
+    let data = tempfile::tempdir().unwrap();
+    for (extra, code, told) in [
+        (&["--listen", "nowhere"][..], 2, "--listen"),
+        (&["--zone", "Not A Zone"], 2, "--zone"),
+        (&["--amqp", "http://x"], 1, "amqp"),
+        (&["--listen", "0.0.0.0:0"], 1, "--public-url"),
+        (&["--partial-dir", "/proc/ddm"], 1, "/proc/ddm"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_ddm-file-server"))
+            .args(["--data", data.path().to_str().unwrap()])
+            .args(extra)
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{extra:?}: {stderr}");
+        assert!(stderr.contains(told), "{extra:?}: {stderr}");
+    }
+}
