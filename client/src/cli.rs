@@ -14,6 +14,8 @@ use wire::{FileId, Zone};
     name = "ddm-client",
     version,
     about,
+    // Warnings of the engine are shown as events of the download; the log is for those who look for it.
+    mut_arg("log", |arg| arg.default_value("error")),
     override_usage = "ddm-client [OPTIONS] <FILE-ID>\n       ddm-client [OPTIONS] <COMMAND>"
 )]
 pub struct CommandLine {

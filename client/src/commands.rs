@@ -62,7 +62,10 @@ impl Context {
     }
 
     /// The info-server, with the login kept for it.
-    pub(crate) fn info_server(&self) -> anyhow::Result<InfoServer> {
+    ///
+    /// # Errors
+    /// When the kept logins cannot be read, or the proxy cannot be used.
+    pub fn info_server(&self) -> anyhow::Result<InfoServer> {
         let session = Logins::open(&self.common)?.token(&self.common.info);
         Ok(InfoServer::new(self.common.info.clone(), self.http()?, session))
     }

@@ -87,7 +87,7 @@ impl Log {
 /// A server that listens and is ready to run.
 #[derive(Debug)]
 pub struct App {
-    state: Arc<State>,
+    state: State,
     committer: Committer,
     listener: TcpListener,
 }
@@ -107,7 +107,7 @@ impl App {
         let log = Log::new();
         let (grants, committer) = grants::channel(store.clone(), log.clone());
         let listener = listen::bind(config.place.listen).await?;
-        let state = Arc::new(State {
+        let state = State {
             join_secret: config.join_secret()?,
             passwords: Passwords::new().await?,
             probe: Probe::new()?,
@@ -119,7 +119,7 @@ impl App {
             log,
             grants,
             registry,
-        });
+        };
         Ok(Self { state, committer, listener })
     }
 
@@ -141,18 +141,14 @@ impl App {
         &self.state.join_secret
     }
 
-    /// Stops the server when it is asked to finish.
-    pub fn shutdown(&self) -> &Shutdown {
-        &self.state.shutdown
-    }
-
-    /// Serves until its [`Shutdown`] says so.
+    /// Serves until `shutdown` says so.
     ///
     /// # Errors
     /// When something that must run cannot go on.
-    pub async fn run(self) -> anyhow::Result<()> {
-        let Self { state, committer, listener } = self;
-        let shutdown = state.shutdown.clone();
+    pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
+        let Self { mut state, committer, listener } = self;
+        state.shutdown = shutdown.clone();
+        let state = Arc::new(state);
         let limits = listen::Limits { connections: state.config.place.max_connections, ..listen::Limits::default() };
         let stop = shutdown.finishing().clone();
         let mut tasks = Tasks::new();

@@ -33,7 +33,7 @@ pub struct Place {
     #[arg(long, env = "DDM_LISTEN", default_value = "127.0.0.1:8000", value_name = "ADDRESS")]
     pub listen: SocketAddr,
     /// Folder of the database and the secrets
-    #[arg(long, env = "DDM_DATA", default_value = "ddm-data/info-server", value_name = "FOLDER", global = true)]
+    #[arg(long, env = "DDM_DATA", default_value = "/var/lib/ddm/info-server", value_name = "FOLDER", global = true)]
     pub data: PathBuf,
     /// Connections open at once; further ones wait
     #[arg(long, env = "DDM_MAX_CONNECTIONS", default_value_t = 4096, value_name = "COUNT")]
@@ -78,7 +78,7 @@ pub struct Replication {
 #[command(next_help_heading = "Events")]
 pub struct Events {
     /// RabbitMQ, e.g. amqp://user:password@host:5672/vhost; without it file servers poll over HTTP
-    #[arg(long, env = "DDM_AMQP", value_name = "URL", hide_env_values = true)]
+    #[arg(long, env = "DDM_AMQP_URL", value_name = "URL", hide_env_values = true)]
     pub amqp: Option<SecretString>,
     /// File that holds the RabbitMQ URL, so that it stands in no process list
     #[arg(long, env = "DDM_AMQP_FILE", value_name = "FILE", conflicts_with = "amqp")]

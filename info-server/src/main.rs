@@ -6,7 +6,7 @@ use ddm_info_server::{
     App,
     command::{self, Command, CommandLine},
 };
-use lifecycle::shutdown::GRACE;
+use lifecycle::{Shutdown, shutdown::GRACE};
 
 const CONFIG_FILE: &str = "/etc/ddm/info-server.toml";
 
@@ -37,8 +37,9 @@ async fn run(line: CommandLine) -> anyhow::Result<()> {
     line.telemetry.install()?;
     let app = App::build(line.config).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "listening on http://{}", app.local_addr()?);
-    let signals = tokio::spawn(app.shutdown().clone().follow_signals(GRACE));
-    app.run().await?;
+    let shutdown = Shutdown::new();
+    let signals = tokio::spawn(shutdown.clone().follow_signals(GRACE));
+    app.run(shutdown).await?;
     signals.abort();
     tracing::info!("stopped");
     Ok(())

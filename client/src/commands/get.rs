@@ -4,10 +4,11 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::{Context as _, bail, ensure};
 use async_trait::async_trait;
+use tokio::sync::mpsc::Receiver;
 use transfer::{
     download::{Directory, DownloadError, Engine, Job, Report, Settings, Update, Why},
     info::InfoServer,
-    progress::Progress,
+    progress::{Notice, Progress},
     sink::Place,
     source::Source,
 };
@@ -28,8 +29,7 @@ use crate::{
 /// Whatever kept the file from standing under its name; what was verified is kept for the next try.
 pub async fn run(context: &Context, get: &Get) -> anyhow::Result<Exit> {
     let display = Display::choose(context.common.json, get.quiet);
-    let fetched = fetch(context, get, display);
-    match fetched.await {
+    match fetch(context, get, display, Progress::new()).await {
         Ok((place, report)) => {
             progress::finish(display, &place.path(), &report);
             Ok(Exit::Done)
@@ -42,7 +42,16 @@ pub async fn run(context: &Context, get: &Get) -> anyhow::Result<Exit> {
     }
 }
 
-async fn fetch(context: &Context, get: &Get, display: Display) -> anyhow::Result<(Place, Report)> {
+/// Downloads and shows it; the caller may look at the progress too.
+///
+/// # Errors
+/// As [`run`], and [`DownloadError::Interrupted`].
+pub async fn fetch(
+    context: &Context,
+    get: &Get,
+    display: Display,
+    (progress, notices): (Progress, Receiver<Notice>),
+) -> anyhow::Result<(Place, Report)> {
     let info = context.info_server()?;
     let zone = context.common.zone.clone();
     let asked = context.cancel.run_until_cancelled(ask(&info, get.file, zone.as_ref())).await;
@@ -50,7 +59,6 @@ async fn fetch(context: &Context, get: &Get, display: Display) -> anyhow::Result
     let place = place(get, &details.summary.name)?;
     let token = details.download.context("the info-server gave no token for this file")?;
     let job = Job { manifest, sources: sources(details.locations, zone.as_ref()), token };
-    let (progress, notices) = Progress::new();
     let engine = Engine {
         client: context.http()?,
         settings: Settings { connections: get.connections.into(), wait: get.wait },

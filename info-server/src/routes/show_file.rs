@@ -8,7 +8,7 @@ use lifecycle::http::{Path, Query};
 use serde::Deserialize;
 use url::Url;
 use wire::{
-    FileId, Zone,
+    FileId, Problem, Zone,
     catalog::{FileDetails, FileState, Location},
     server::ServerInfo,
 };
@@ -62,7 +62,10 @@ pub(super) async fn show_file(
 
 /// The entry, unless it is unknown or going away.
 pub(super) async fn existing(state: &State, id: FileId) -> Result<File> {
-    state.store.file(id).await?.filter(|file| file.state != FileState::Deleting).ok_or(Error::NotFound)
+    let file = state.store.file(id).await?.filter(|file| file.state != FileState::Deleting);
+    file.ok_or_else(|| {
+        Error::Refused(Problem::new(404, "no-such-file", "There is no such file").detail(id.to_string()))
+    })
 }
 
 /// Live servers that hold something of a committed file, best first.

@@ -1,0 +1,205 @@
+//! Real programs of this workspace, with real signals.
+
+use std::{
+    ffi::OsStr,
+    fs::File,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::{
+    process::{Child, Command},
+    time::{Instant, sleep, timeout},
+};
+
+/// How long a server may take to listen; the machine may be building something else.
+const START: Duration = Duration::from_secs(30);
+/// How long a program may take to end once it was told to.
+const STOP: Duration = Duration::from_secs(45);
+const GLANCE: Duration = Duration::from_millis(10);
+
+/// The program `name`, built beside the running test.
+///
+/// # Errors
+/// When it was not built; the message says how to.
+pub fn program(name: &str) -> anyhow::Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let folder = test.ancestors().nth(2).context("a test runs two folders below the programs")?;
+    let path = folder.join(name);
+    ensure!(path.is_file(), "{} is not built: run ./test, or cargo build --workspace first", path.display());
+    Ok(path)
+}
+
+/// A command of this workspace that takes no setting from whoever runs the tests.
+///
+/// # Errors
+/// When it was not built.
+pub fn command(name: &str) -> anyhow::Result<Command> {
+    let mut command = Command::new(program(name)?);
+    command.kill_on_drop(true).stdin(Stdio::null());
+    for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("DDM_")) {
+        command.env_remove(variable);
+    }
+    Ok(command)
+}
+
+/// A server of this workspace, running. Dropping it kills it.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    log: PathBuf,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Starts a server and waits until it says where it listens. Its log goes to `log`, after what is there.
+    ///
+    /// # Errors
+    /// When it ends or does not listen in time; the message holds its log.
+    pub async fn start(name: &str, args: &[impl AsRef<OsStr>], log: &Path) -> anyhow::Result<Self> {
+        let file = File::options().create(true).append(true).open(log)?;
+        let before = usize::try_from(file.metadata()?.len())?;
+        let mut child =
+            command(name)?.args(args).stdout(Stdio::null()).stderr(file).spawn().with_context(|| name.to_owned())?;
+        let deadline = Instant::now() + START;
+        loop {
+            let text = std::fs::read_to_string(log)?;
+            let fresh = text.get(before..).unwrap_or_default();
+            if let Some(address) = fresh.lines().find_map(listening) {
+                return Ok(Self { child, log: log.to_owned(), address });
+            }
+            if let Some(status) = child.try_wait()? {
+                bail!("{name} ended with {status}:\n{fresh}");
+            }
+            ensure!(Instant::now() < deadline, "{name} does not listen:\n{fresh}");
+            sleep(GLANCE).await;
+        }
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// All that it logged so far.
+    ///
+    /// # Errors
+    /// When the log is gone.
+    pub fn log(&self) -> anyhow::Result<String> {
+        Ok(std::fs::read_to_string(&self.log)?)
+    }
+
+    /// Its process id.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn pid(&self) -> anyhow::Result<Pid> {
+        let id = self.child.id().context("the process has ended")?;
+        Pid::from_raw(id.try_into()?).context("a process id")
+    }
+
+    /// Sends a real signal.
+    ///
+    /// # Errors
+    /// When the process has ended.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        Ok(kill_process(self.pid()?, signal)?)
+    }
+
+    /// SIGKILL, and waits for the end.
+    ///
+    /// # Errors
+    /// When the process cannot be waited for.
+    pub async fn kill(mut self) -> anyhow::Result<()> {
+        self.child.start_kill()?;
+        self.wait().await.map(drop)
+    }
+
+    /// SIGTERM, and waits for the end.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn stop(mut self) -> anyhow::Result<ExitStatus> {
+        self.signal(Signal::TERM)?;
+        self.wait().await
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub async fn wait(&mut self) -> anyhow::Result<ExitStatus> {
+        Ok(timeout(STOP, self.child.wait()).await.context("it does not end")??)
+    }
+
+    /// Resident memory in bytes.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn resident(&self) -> anyhow::Result<u64> {
+        resident(self.pid()?)
+    }
+}
+
+/// Resident memory of a process in bytes: its present value.
+///
+/// # Errors
+/// When it has ended.
+pub fn resident(pid: Pid) -> anyhow::Result<u64> {
+    status_field(pid, "VmRSS:")
+}
+
+/// The highest resident memory of a process in bytes.
+///
+/// # Errors
+/// When it has ended.
+pub fn peak_resident(pid: Pid) -> anyhow::Result<u64> {
+    status_field(pid, "VmHWM:")
+}
+
+fn status_field(pid: Pid, field: &str) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero()))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).context("the process has ended")?;
+    let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kilobytes * 1024)
+}
+
+/// The address in a log line that says where a server listens.
+fn listening(line: &str) -> Option<SocketAddr> {
+    let at = line.contains("listening").then(|| line.find("127.0.0.1:"))??;
+    let rest = line.get(at..)?;
+    let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':').unwrap_or(rest.len());
+    rest.get(..end)?.parse().ok()
+}
+
+/// Waits until `condition` gives a value.
+///
+/// # Errors
+/// When it does not within `limit`; `what` says what was waited for.
+pub async fn eventually<T, F: Future<Output = anyhow::Result<Option<T>>>>(
+    what: &str,
+    limit: Duration,
+    mut condition: impl FnMut() -> F,
+) -> anyhow::Result<T> {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(value) = condition().await? {
+            return Ok(value);
+        }
+        ensure!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        sleep(GLANCE).await;
+    }
+}
+
+/// Writes a file that only its owner can read.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
+    File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(content)
+}
