@@ -1,0 +1,119 @@
+//! Exchanges, queues and bindings.
+
+use lapin::{
+    ExchangeKind,
+    options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions},
+    types::{AMQPValue, FieldTable},
+};
+
+use super::link::{Link, reply};
+use crate::{BusError, Subscription};
+
+/// Every event goes through it.
+pub(super) const EVENTS: &str = "ddm.events";
+/// The exchange of parked messages and the queue that keeps them.
+const DEAD: &str = "ddm.dead";
+
+/// AMQP 0-9-1 reply codes.
+const ACCESS_REFUSED: u16 = 403;
+const NOT_FOUND: u16 = 404;
+const PRECONDITION_FAILED: u16 = 406;
+
+pub(super) fn server_queue(subscription: &Subscription) -> String {
+    format!("ddm.server.{}", subscription.server)
+}
+
+/// Makes sure of what both sides need.
+pub(super) async fn declare_shared(link: &Link) -> Result<(), BusError> {
+    exchange(link, EVENTS, ExchangeKind::Topic).await?;
+    exchange(link, DEAD, ExchangeKind::Fanout).await?;
+    match queue(link, DEAD, passive(), FieldTable::default()).await {
+        Err(error) if error.is_reply(NOT_FOUND) => queue(link, DEAD, durable(), dead_arguments()).await,
+        other => other,
+    }?;
+    match bind(link, DEAD, DEAD, &[String::new()]).await {
+        // A file server's broker user may not; the info-server's may, and does.
+        Err(error) if error.is_reply(ACCESS_REFUSED) => Ok(()),
+        other => other,
+    }
+}
+
+/// Makes sure of a file server's queue and its bindings.
+pub(super) async fn declare_server(link: &Link, subscription: &Subscription) -> Result<(), BusError> {
+    let name = server_queue(subscription);
+    match queue(link, &name, durable(), server_arguments()).await {
+        Err(error) if error.is_reply(PRECONDITION_FAILED) => {
+            // Of another version. What it held is in the log, which the handler is told to read.
+            tracing::warn!(queue = name, "event bus: the queue has other arguments than ours, it is made anew");
+            let channel = link.channel().await?;
+            reply("delete", channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default())).await?;
+            queue(link, &name, durable(), server_arguments()).await
+        }
+        other => other,
+    }?;
+    bind(link, &name, EVENTS, &wire::event::bindings(&subscription.server, &subscription.zone)).await
+}
+
+/// Declares on a channel of its own, as the broker closes the channel of a declaration that fails.
+async fn exchange(link: &Link, name: &str, kind: ExchangeKind) -> Result<(), BusError> {
+    let declare = async |passive| {
+        let channel = link.channel().await?;
+        let options = ExchangeDeclareOptions { passive, durable: true, ..Default::default() };
+        let declared = channel.exchange_declare(name.into(), kind.clone(), options, FieldTable::default());
+        reply("exchange", declared).await
+    };
+    match declare(true).await {
+        // Looking needs no right, making does.
+        Err(error) if error.is_reply(NOT_FOUND) => declare(false).await,
+        other => other,
+    }
+}
+
+async fn queue(link: &Link, name: &str, options: QueueDeclareOptions, arguments: FieldTable) -> Result<(), BusError> {
+    let channel = link.channel().await?;
+    reply("queue", channel.queue_declare(name.into(), options, arguments)).await.map(drop)
+}
+
+async fn bind(link: &Link, queue: &str, exchange: &str, keys: &[String]) -> Result<(), BusError> {
+    let channel = link.channel().await?;
+    for key in keys {
+        let options = QueueBindOptions::default();
+        let bound =
+            channel.queue_bind(queue.into(), exchange.into(), key.as_str().into(), options, FieldTable::default());
+        reply("binding", bound).await?;
+    }
+    Ok(())
+}
+
+fn durable() -> QueueDeclareOptions {
+    QueueDeclareOptions { durable: true, ..Default::default() }
+}
+
+pub(super) fn passive() -> QueueDeclareOptions {
+    QueueDeclareOptions { passive: true, ..durable() }
+}
+
+/// Changing any of these makes every file server delete its queue once, see [`declare_server`].
+fn server_arguments() -> FieldTable {
+    const EIGHT_DAYS_MS: i64 = 8 * 24 * 3600 * 1000;
+    let mut arguments = bounded(100_000, 256 << 20);
+    // 4.x would set 20 by itself, 3.x none.
+    arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(20));
+    arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString(DEAD.into()));
+    arguments.insert("x-expires".into(), AMQPValue::LongLongInt(EIGHT_DAYS_MS));
+    arguments
+}
+
+fn dead_arguments() -> FieldTable {
+    bounded(10_000, 64 << 20)
+}
+
+/// A quorum queue that drops its oldest message rather than grow.
+fn bounded(messages: i64, bytes: i64) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("drop-head".into()));
+    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(messages));
+    arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(bytes));
+    arguments
+}

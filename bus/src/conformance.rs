@@ -1,0 +1,284 @@
+//! What every backend promises, as one suite that runs against a real one.
+
+mod recorder;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::{task::JoinHandle, time};
+use tokio_util::sync::CancellationToken;
+use wire::{
+    FileId, Label,
+    event::{Event, Fact, SCHEMA, Stream},
+    id::Epoch,
+};
+
+pub use self::recorder::{Recorder, sequence};
+use crate::{EventBus, Handler, MAX_BATCH, Outbound, Phase, Receipt, Subscription, Verdict};
+
+/// Longer than any backend may take for anything, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A backend under test.
+pub trait Backend: Send + Sync {
+    /// The info-server's bus.
+    fn publisher(&self) -> Arc<dyn EventBus>;
+    /// A file server's bus.
+    fn subscriber(&self, subscription: &Subscription) -> Arc<dyn EventBus>;
+    /// Commits messages, as the info-server does before it publishes them.
+    fn commit(&self, batch: &[Outbound]);
+    /// What the backend says of a message that no subscriber exists for.
+    fn unwanted(&self) -> Receipt;
+}
+
+/// Runs the whole suite.
+///
+/// # Panics
+/// When the backend breaks a promise.
+pub async fn check(backend: &dyn Backend) {
+    let suite = Suite::start(backend);
+    matching_subscribers_get_everything_in_order(&suite).await;
+    one_that_was_away_gets_what_it_missed(&suite).await;
+    what_is_retried_comes_again(&suite).await;
+    what_is_parked_does_not_come_again_and_blocks_nothing(&suite).await;
+    what_a_crashed_subscriber_had_not_settled_comes_again(&suite).await;
+    large_batches_keep_their_order(&suite).await;
+    what_nobody_wants_is_said_to_be_so(&suite).await;
+    a_shutdown_ends_everything_promptly(suite).await;
+}
+
+async fn matching_subscribers_get_everything_in_order(suite: &Suite<'_>) {
+    let (a, b) = (label("order-a"), label("order-b"));
+    let one = suite.join(&suite.subscription("order-1", &a), Recorder::acking()).await;
+    let two = suite.join(&suite.subscription("order-2", &a), Recorder::acking()).await;
+    let far = suite.join(&suite.subscription("order-3", &b), Recorder::acking()).await;
+    let kinds = [Stream::Zone(a), Stream::Zone(b), Stream::All, Stream::Server(label("order-2"))];
+    let batch = suite.messages(kinds.iter().cycle().take(40));
+    suite.publish(&batch).await;
+    let of = |kinds: &[usize]| -> Vec<u64> {
+        batch
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| kinds.contains(&(at % 4)))
+            .map(|(_, message)| number(message))
+            .collect()
+    };
+    for (member, wanted) in [(one, of(&[0, 2])), (two, of(&[0, 2, 3])), (far, of(&[1, 2]))] {
+        member.recorder.until("all of its own", |seen| wanted.iter().all(|seq| seen.contains(seq))).await;
+        assert_eq!(member.seen_of(&batch), wanted, "each server gets its own messages, in order");
+        member.leave().await;
+    }
+}
+
+async fn one_that_was_away_gets_what_it_missed(suite: &Suite<'_>) {
+    let subscription = suite.subscription("away", &label("away"));
+    let member = suite.join(&subscription, Recorder::acking()).await;
+    let recorder = member.leave().await;
+    let batch = suite.messages([Stream::Zone(label("away"))].iter().cycle().take(10));
+    suite.publish(&batch).await;
+    let member = suite.join(&subscription, recorder).await;
+    member.recorder.until("what was published meanwhile", |seen| has_all(seen, &batch)).await;
+    member.leave().await;
+}
+
+async fn what_is_retried_comes_again(suite: &Suite<'_>) {
+    let zone = label("retry");
+    let batch = suite.messages([Stream::Zone(zone.clone())].iter().cycle().take(5));
+    let busy = numbers(&batch)[2];
+    let recorder = Recorder::judging(move |seq, times| match times {
+        0 if seq == busy => Verdict::Retry,
+        _ => Verdict::Ack,
+    });
+    let member = suite.join(&suite.subscription("retry", &zone), recorder).await;
+    suite.publish(&batch).await;
+    let twice = |seen: &[u64]| seen.iter().filter(|seq| **seq == busy).count() > 1;
+    member.recorder.until("the retried one again, and all others", |seen| has_all(seen, &batch) && twice(seen)).await;
+    member.leave().await;
+}
+
+async fn what_is_parked_does_not_come_again_and_blocks_nothing(suite: &Suite<'_>) {
+    let zone = label("park");
+    let batch = suite.messages([Stream::Zone(zone.clone())].iter().cycle().take(5));
+    let poison = numbers(&batch)[1];
+    let recorder = Recorder::judging(move |seq, _| if seq == poison { Verdict::Park } else { Verdict::Ack });
+    let subscription = suite.subscription("park", &zone);
+    let member = suite.join(&subscription, recorder).await;
+    suite.publish(&batch).await;
+    member.recorder.until("the rest of the batch", |seen| has_all(seen, &batch)).await;
+    // Whatever was not settled would come again now.
+    let recorder = member.leave().await;
+    let member = suite.join(&subscription, recorder).await;
+    let later = suite.messages([Stream::Zone(zone)].iter());
+    suite.publish(&later).await;
+    member.recorder.until("the message after", |seen| has_all(seen, &later)).await;
+    let all = [batch, later].concat();
+    assert_eq!(member.seen_of(&all), numbers(&all), "each exactly once");
+    member.leave().await;
+}
+
+async fn what_a_crashed_subscriber_had_not_settled_comes_again(suite: &Suite<'_>) {
+    let zone = label("crash");
+    let subscription = suite.subscription("crash", &zone);
+    let stuck = suite.join(&subscription, Recorder::stuck()).await;
+    let batch = suite.messages([Stream::Zone(zone)].iter().cycle().take(10));
+    suite.publish(&batch).await;
+    stuck.recorder.until("a batch to be stuck with", |seen| !seen.is_empty()).await;
+    stuck.crash().await;
+    let member = suite.join(&subscription, Recorder::acking()).await;
+    member.recorder.until("what was not settled", |seen| has_all(seen, &batch)).await;
+    member.leave().await;
+}
+
+async fn large_batches_keep_their_order(suite: &Suite<'_>) {
+    let zone = label("large");
+    let member = suite.join(&suite.subscription("large", &zone), Recorder::acking()).await;
+    let batch = suite.messages([Stream::Zone(zone)].iter().cycle().take(3 * MAX_BATCH + 1));
+    suite.publish(&batch).await;
+    member.recorder.until("the whole batch", |seen| has_all(seen, &batch)).await;
+    assert_eq!(member.seen_of(&batch), numbers(&batch));
+    member.leave().await;
+}
+
+async fn what_nobody_wants_is_said_to_be_so(suite: &Suite<'_>) {
+    let batch = suite.messages([Stream::Zone(label("nowhere"))].iter());
+    assert_eq!(suite.publish(&batch).await, [suite.backend.unwanted()]);
+    assert!(suite.publish(&[]).await.is_empty());
+}
+
+async fn a_shutdown_ends_everything_promptly(suite: Suite<'_>) {
+    let member = suite.join(&suite.subscription("end", &label("end")), Recorder::acking()).await;
+    let state = member.bus.subscribed();
+    let asked = time::Instant::now();
+    member.leave().await;
+    suite.shutdown.cancel();
+    suite.publisher.await.expect("the publishing side ends by itself");
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    assert_eq!(state.borrow().phase, Phase::Idle);
+}
+
+struct Suite<'a> {
+    backend: &'a dyn Backend,
+    bus: Arc<dyn EventBus>,
+    shutdown: CancellationToken,
+    publisher: JoinHandle<()>,
+    epoch: Epoch,
+    seq: AtomicU64,
+}
+
+impl<'a> Suite<'a> {
+    fn start(backend: &'a dyn Backend) -> Self {
+        let (bus, shutdown) = (backend.publisher(), CancellationToken::new());
+        let (running, end) = (Arc::clone(&bus), shutdown.clone());
+        let publisher = tokio::spawn(async move { running.run(end).await });
+        Self { backend, bus, shutdown, publisher, epoch: Epoch::new(), seq: AtomicU64::new(0) }
+    }
+
+    fn subscription(&self, server: &str, zone: &Label) -> Subscription {
+        Subscription { server: label(server), zone: zone.clone() }
+    }
+
+    fn messages<'s>(&self, streams: impl Iterator<Item = &'s Stream>) -> Vec<Outbound> {
+        streams.map(|stream| message(self.epoch, stream, self.seq.fetch_add(1, Ordering::Relaxed) + 1)).collect()
+    }
+
+    async fn publish(&self, batch: &[Outbound]) -> Vec<Receipt> {
+        self.backend.commit(batch);
+        self.bus.publish(batch).await.expect("the transport is up")
+    }
+
+    async fn join(&self, subscription: &Subscription, recorder: Arc<Recorder>) -> Member {
+        Member::join(self.backend.subscriber(subscription), subscription, recorder).await
+    }
+}
+
+/// A subscriber at work.
+#[derive(Debug)]
+pub struct Member {
+    /// What it was handed.
+    pub recorder: Arc<Recorder>,
+    /// What hands it over.
+    pub bus: Arc<dyn EventBus>,
+    shutdown: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Member {
+    /// Subscribes, and waits until messages are being delivered.
+    ///
+    /// # Panics
+    /// When that takes a minute.
+    pub async fn join(bus: Arc<dyn EventBus>, subscription: &Subscription, recorder: Arc<Recorder>) -> Self {
+        let shutdown = CancellationToken::new();
+        let (end, handler, running, subscription) =
+            (shutdown.clone(), Arc::clone(&recorder), Arc::clone(&bus), subscription.clone());
+        let task = tokio::spawn(async move {
+            let handler: &dyn Handler = &*handler;
+            running.subscribe(&subscription, handler, &end).await.expect("a subscription that can be made");
+        });
+        let mut state = bus.subscribed();
+        let connected = state.wait_for(|state| state.phase == Phase::Connected);
+        time::timeout(PATIENCE, connected).await.expect("subscribed in time").expect("the bus lives");
+        Self { recorder, bus, shutdown, task }
+    }
+
+    /// Shuts it down in good order.
+    ///
+    /// # Panics
+    /// When it does not end within a minute.
+    pub async fn leave(self) -> Arc<Recorder> {
+        self.shutdown.cancel();
+        time::timeout(PATIENCE, self.task).await.expect("ends in time").expect("ends well");
+        self.recorder
+    }
+
+    /// Those of `batch` that it saw, in order of arrival.
+    fn seen_of(&self, batch: &[Outbound]) -> Vec<u64> {
+        let mut seen = self.recorder.seen();
+        seen.retain(|seq| batch.iter().any(|message| number(message) == *seq));
+        seen
+    }
+
+    async fn crash(self) {
+        self.task.abort();
+        assert!(self.task.await.is_err_and(|error| error.is_cancelled()), "dropped midway");
+    }
+}
+
+/// A real event about `stream` with the number `seq`.
+///
+/// # Panics
+/// Never: events can be serialised.
+pub fn message(epoch: Epoch, stream: &Stream, seq: u64) -> Outbound {
+    let file = FileId::new();
+    let fact = match stream {
+        Stream::Zone(_) => Fact::TokenGranted { grants: Vec::new() },
+        Stream::Server(_) => Fact::ReplicaAssigned { file },
+        Stream::All => Fact::FileDeleted { file },
+    };
+    let routing_key = fact.routing_key(stream);
+    let event = Event { schema: SCHEMA, epoch, stream: stream.clone(), prev: 0, seq, at: Timestamp::UNIX_EPOCH, fact };
+    let body = serde_json::to_vec(&event).expect("an event is JSON").into();
+    Outbound { id: format!("{epoch}/{seq}"), routing_key, body }
+}
+
+fn label(text: &str) -> Label {
+    text.parse().expect("a label")
+}
+
+fn number(message: &Outbound) -> u64 {
+    sequence(&message.body).expect("an event of the suite's own")
+}
+
+fn numbers(batch: &[Outbound]) -> Vec<u64> {
+    batch.iter().map(number).collect()
+}
+
+fn has_all(seen: &[u64], batch: &[Outbound]) -> bool {
+    batch.iter().all(|message| seen.contains(&number(message)))
+}

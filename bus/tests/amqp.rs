@@ -1,0 +1,341 @@
+//! The bus on a real RabbitMQ node.
+
+use std::{sync::Arc, time::Duration};
+
+use bus::{
+    Amqp, BusError, EventBus, Outbound, Phase, Receipt, Subscription,
+    conformance::{self, Backend, Member, Recorder, message},
+};
+use ddm_bus as bus;
+use lapin::{
+    BasicProperties, Channel, Connection, ConnectionProperties,
+    options::{BasicGetOptions, BasicPublishOptions, QueueDeclareOptions},
+    types::FieldTable,
+};
+use testkit::rabbitmq::RabbitMq;
+use tokio::{task::JoinHandle, time};
+use tokio_util::sync::CancellationToken;
+use wire::{event::Stream, id::Epoch};
+
+struct Broker(String);
+
+impl Backend for Broker {
+    fn publisher(&self) -> Arc<dyn EventBus> {
+        Arc::new(Amqp::new(&self.0).unwrap())
+    }
+
+    fn subscriber(&self, _: &Subscription) -> Arc<dyn EventBus> {
+        self.publisher()
+    }
+
+    fn commit(&self, _: &[Outbound]) {}
+
+    fn unwanted(&self) -> Receipt {
+        Receipt::Unrouted
+    }
+}
+
+/// A publisher at work, and events for the zone `z`.
+struct Publisher {
+    bus: Arc<Amqp>,
+    shutdown: CancellationToken,
+    task: JoinHandle<()>,
+    epoch: Epoch,
+}
+
+impl Publisher {
+    fn start(uri: &str) -> Self {
+        let (bus, shutdown) = (Arc::new(Amqp::new(uri).unwrap()), CancellationToken::new());
+        let (running, end) = (Arc::clone(&bus), shutdown.clone());
+        let task = tokio::spawn(async move { running.run(end).await });
+        Self { bus, shutdown, task, epoch: Epoch::new() }
+    }
+
+    fn messages(&self, numbers: std::ops::RangeInclusive<u64>) -> Vec<Outbound> {
+        numbers.map(|seq| message(self.epoch, &Stream::Zone("z".parse().unwrap()), seq)).collect()
+    }
+
+    /// As the relay does: again until it worked.
+    async fn insist(&self, batch: &[Outbound]) -> Vec<Receipt> {
+        let publish = async {
+            loop {
+                match self.bus.publish(batch).await {
+                    Ok(receipts) => break receipts,
+                    Err(_) => time::sleep(Duration::from_millis(50)).await,
+                }
+            }
+        };
+        time::timeout(Duration::from_secs(60), publish).await.expect("published in time")
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        self.task.await.unwrap();
+    }
+}
+
+fn subscription(server: &str) -> Subscription {
+    Subscription { server: server.parse().unwrap(), zone: "z".parse().unwrap() }
+}
+
+async fn join(uri: &str, server: &str) -> Member {
+    Member::join(Arc::new(Amqp::new(uri).unwrap()), &subscription(server), Recorder::acking()).await
+}
+
+/// The broker without the bus.
+async fn raw(uri: &str) -> (Connection, Channel) {
+    let connection = Connection::connect(uri, ConnectionProperties::default()).await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    (connection, channel)
+}
+
+fn vhost_of(uri: &str) -> &str {
+    uri.rsplit('/').next().unwrap()
+}
+
+#[tokio::test]
+async fn rabbitmq_keeps_the_promises_of_a_bus() {
+    let uri = RabbitMq::shared().await.vhost().await.unwrap();
+    conformance::check(&Broker(uri)).await;
+}
+
+#[tokio::test]
+async fn returned_messages_are_told_apart_within_a_batch() {
+    let uri = RabbitMq::shared().await.vhost().await.unwrap();
+    let member = join(&uri, "mixed").await;
+    let publisher = Publisher::start(&uri);
+    for round in 0..5_u64 {
+        let mut batch = publisher.messages(round * 256 + 1..=(round + 1) * 256);
+        let unwanted = |at: usize| (at as u64 + round).is_multiple_of(3);
+        for (at, message) in batch.iter_mut().enumerate().filter(|(at, _)| unwanted(*at)) {
+            message.routing_key = format!("token.granted.nowhere-{at}");
+        }
+        let receipts = publisher.insist(&batch).await;
+        for (at, receipt) in receipts.into_iter().enumerate() {
+            let expected = if unwanted(at) { Receipt::Unrouted } else { Receipt::Confirmed };
+            assert_eq!(receipt, expected, "message {at} of round {round}");
+        }
+    }
+    member.leave().await;
+    publisher.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_sent_does_not_hold_up_the_others() {
+    let uri = RabbitMq::shared().await.vhost().await.unwrap();
+    let member = join(&uri, "large").await;
+    let publisher = Publisher::start(&uri);
+    let mut batch = publisher.messages(1..=4);
+    batch[0].body = vec![b' '; bus::MAX_BODY + 1].into();
+    batch[1].id = "x".repeat(256);
+    batch[2].routing_key = "x".repeat(256);
+    let receipts = publisher.insist(&batch).await;
+    assert_eq!(receipts, [Receipt::Unrouted, Receipt::Unrouted, Receipt::Unrouted, Receipt::Confirmed]);
+    member.recorder.until("the good one", |seen| seen == [4]).await;
+    member.leave().await;
+    publisher.stop().await;
+}
+
+#[tokio::test]
+async fn confirmed_messages_survive_a_killed_broker_and_publishing_recovers() {
+    let node = RabbitMq::start().await.unwrap();
+    let publisher = Publisher::start(&node.uri());
+    join(&node.uri(), "survivor").await.leave().await;
+    let before = publisher.messages(1..=500);
+    assert_eq!(publisher.insist(&before).await, vec![Receipt::Confirmed; 500]);
+
+    node.kill().await.unwrap();
+    let after = publisher.messages(501..=510);
+    assert!(publisher.bus.publish(&after).await.is_err());
+    let mut state = publisher.bus.publishing();
+    let noticed =
+        time::timeout(Duration::from_secs(20), state.wait_for(|state| state.phase == Phase::Connecting)).await;
+    assert!(noticed.unwrap().unwrap().error.is_some());
+
+    node.restart().await.unwrap();
+    assert_eq!(publisher.insist(&after).await, vec![Receipt::Confirmed; 10]);
+    let member = join(&node.uri(), "survivor").await;
+    member.recorder.until("what was confirmed before", |seen| (1..=510).all(|seq| seen.contains(&seq))).await;
+    member.leave().await;
+    publisher.stop().await;
+}
+
+#[tokio::test]
+async fn a_subscriber_lives_through_a_killed_broker() {
+    let node = RabbitMq::start().await.unwrap();
+    let member = join(&node.uri(), "patient").await;
+    let mut resynchronised = member.recorder.resynchronised();
+    resynchronised.wait_for(|times| *times == 1).await.unwrap();
+    node.kill().await.unwrap();
+    node.restart().await.unwrap();
+    resynchronised.wait_for(|times| *times == 2).await.unwrap();
+    let publisher = Publisher::start(&node.uri());
+    publisher.insist(&publisher.messages(1..=3)).await;
+    member.recorder.until("messages after the restart", |seen| seen.ends_with(&[1, 2, 3])).await;
+    member.leave().await;
+    publisher.stop().await;
+}
+
+#[tokio::test]
+async fn a_broker_that_blocks_publishers_delays_them_and_nothing_else() {
+    let node = RabbitMq::start().await.unwrap();
+    let publisher = Publisher::start(&node.uri());
+    let member = join(&node.uri(), "blocked").await;
+    publisher.insist(&publisher.messages(1..=1)).await;
+    node.ctl(&["set_vm_memory_high_watermark", "absolute", "1"]).await.unwrap();
+    let batch = publisher.messages(2..=100);
+    let error = publisher.bus.publish(&batch).await.unwrap_err();
+    assert!(matches!(error, BusError::Deadline(_) | BusError::Blocked), "{error:?}");
+    node.ctl(&["set_vm_memory_high_watermark", "absolute", "1GB"]).await.unwrap();
+    publisher.insist(&batch).await;
+    member.recorder.until("all messages", |seen| (1..=100).all(|seq| seen.contains(&seq))).await;
+    member.leave().await;
+    publisher.stop().await;
+}
+
+#[tokio::test]
+async fn closed_connections_are_made_anew() {
+    let node = RabbitMq::shared().await;
+    let uri = node.vhost().await.unwrap();
+    let publisher = Publisher::start(&uri);
+    let member = join(&uri, "cut").await;
+    publisher.insist(&publisher.messages(1..=10)).await;
+    let mut resynchronised = member.recorder.resynchronised();
+    for round in 2..=3 {
+        node.ctl(&["close_all_connections", "--vhost", vhost_of(&uri), "test"]).await.unwrap();
+        let rejoined = resynchronised.wait_for(|times| *times >= round);
+        time::timeout(Duration::from_secs(30), rejoined).await.expect("joined again").unwrap();
+    }
+    publisher.insist(&publisher.messages(11..=20)).await;
+    member.recorder.until("messages after the cut", |seen| (1..=20).all(|seq| seen.contains(&seq))).await;
+    member.leave().await;
+    publisher.stop().await;
+}
+
+#[tokio::test]
+async fn a_deleted_queue_is_declared_anew_and_the_handler_told() {
+    let node = RabbitMq::shared().await;
+    let uri = node.vhost().await.unwrap();
+    let publisher = Publisher::start(&uri);
+    let member = join(&uri, "deleted").await;
+    node.ctl(&["delete_queue", "--vhost", vhost_of(&uri), "ddm.server.deleted"]).await.unwrap();
+    let mut resynchronised = member.recorder.resynchronised();
+    let rejoined = resynchronised.wait_for(|times| *times == 2);
+    time::timeout(Duration::from_secs(30), rejoined).await.expect("joined again").unwrap();
+    assert_eq!(publisher.insist(&publisher.messages(1..=5)).await, [Receipt::Confirmed; 5]);
+    member.recorder.until("messages of the new queue", |seen| seen == [1, 2, 3, 4, 5]).await;
+    member.leave().await;
+    publisher.stop().await;
+}
+
+#[tokio::test]
+async fn a_queue_with_other_arguments_is_replaced() {
+    let uri = RabbitMq::shared().await.vhost().await.unwrap();
+    let (connection, channel) = raw(&uri).await;
+    let options = QueueDeclareOptions { durable: true, ..Default::default() };
+    channel.queue_declare("ddm.server.old".into(), options, FieldTable::default()).await.unwrap();
+    let member = join(&uri, "old").await;
+    let publisher = Publisher::start(&uri);
+    publisher.insist(&publisher.messages(1..=5)).await;
+    member.recorder.until("messages of the new queue", |seen| seen == [1, 2, 3, 4, 5]).await;
+    member.leave().await;
+    publisher.stop().await;
+    connection.close(200, "OK".into()).await.unwrap();
+}
+
+#[tokio::test]
+async fn poison_goes_to_the_dead_letters_and_the_rest_is_served() {
+    let uri = RabbitMq::shared().await.vhost().await.unwrap();
+    let publisher = Publisher::start(&uri);
+    let member = join(&uri, "poisoned").await;
+    let (connection, channel) = raw(&uri).await;
+    let large = vec![b'x'; bus::MAX_BODY + 1];
+    for body in [b"{not json".as_slice(), &large, b""] {
+        let key = "token.granted.z".into();
+        let options = BasicPublishOptions::default();
+        channel.basic_publish("ddm.events".into(), key, options, body, BasicProperties::default()).await.unwrap();
+    }
+    publisher.insist(&publisher.messages(1..=5)).await;
+    member.recorder.until("the messages behind", |seen| seen == [1, 2, 3, 4, 5]).await;
+    let mut dead = Vec::new();
+    let collect = async {
+        while dead.len() < 3 {
+            let got = channel.basic_get("ddm.dead".into(), BasicGetOptions { no_ack: true }).await.unwrap();
+            match got {
+                Some(got) => dead.push(got.delivery.data.len()),
+                None => time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    time::timeout(Duration::from_secs(30), collect).await.expect("three dead letters");
+    dead.sort_unstable();
+    assert_eq!(dead, [0, 9, bus::MAX_BODY + 1]);
+    member.leave().await;
+    publisher.stop().await;
+    connection.close(200, "OK".into()).await.unwrap();
+}
+
+#[tokio::test]
+async fn messages_are_persistent_json_with_an_id() {
+    let uri = RabbitMq::shared().await.vhost().await.unwrap();
+    join(&uri, "props").await.leave().await;
+    let publisher = Publisher::start(&uri);
+    let batch = publisher.messages(1..=1);
+    publisher.insist(&batch).await;
+    let (connection, channel) = raw(&uri).await;
+    let got = channel.basic_get("ddm.server.props".into(), BasicGetOptions { no_ack: true }).await.unwrap().unwrap();
+    let properties = &got.delivery.properties;
+    assert_eq!(*properties.delivery_mode(), Some(2));
+    assert_eq!(properties.content_type().as_ref().unwrap().as_str(), "application/json");
+    assert_eq!(properties.message_id().as_ref().unwrap().as_str(), batch[0].id);
+    assert_eq!(got.delivery.data, batch[0].body);
+    publisher.stop().await;
+    connection.close(200, "OK".into()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_servers_user_needs_no_right_to_publish() {
+    let node = RabbitMq::shared().await;
+    let uri = node.vhost().await.unwrap();
+    let publisher = Publisher::start(&uri);
+    // The info-server declares what is shared.
+    publisher.insist(&publisher.messages(1..=1)).await;
+    let own = r"^ddm\.server\.small$";
+    let write = r"^(ddm\.server\.small|ddm\.dead)$";
+    let read = r"^(ddm\.server\.small|ddm\.events)$";
+    node.ctl(&["add_user", "small", "secret"]).await.unwrap();
+    node.ctl(&["set_permissions", "-p", vhost_of(&uri), "small", own, write, read]).await.unwrap();
+    let uri = uri.replace("guest:guest", "small:secret");
+    let member = join(&uri, "small").await;
+    publisher.insist(&publisher.messages(2..=5)).await;
+    member.recorder.until("its messages", |seen| seen == [2, 3, 4, 5]).await;
+    member.leave().await;
+    publisher.stop().await;
+}
+
+#[tokio::test]
+async fn a_wrong_password_shows_in_the_state_and_nowhere_as_text() {
+    let uri = RabbitMq::shared().await.vhost().await.unwrap().replace("guest:guest", "guest:s3cret");
+    let publisher = Publisher::start(&uri);
+    let mut state = publisher.bus.publishing();
+    let failed = time::timeout(Duration::from_secs(30), state.wait_for(|state| state.error.is_some())).await;
+    let said = format!("{:?} {:?}", failed.unwrap().unwrap(), publisher.bus);
+    assert!(said.contains("ACCESS_REFUSED") && !said.contains("s3cret"), "{said}");
+    publisher.stop().await;
+}
+
+#[tokio::test]
+async fn a_broker_that_never_says_a_word_collects_no_threads() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("amqp://{}", listener.local_addr().unwrap());
+    let publisher = Publisher::start(&uri);
+    let (mut first, _) = listener.accept().await.unwrap();
+    // The attempt is given up: its socket ends, and with it the thread that reads from it.
+    let mut greeting = Vec::new();
+    let ended = tokio::io::AsyncReadExt::read_to_end(&mut first, &mut greeting);
+    time::timeout(Duration::from_secs(20), ended).await.expect("hung up").unwrap();
+    assert_eq!(greeting, b"AMQP\x00\x00\x09\x01");
+    let mut state = publisher.bus.publishing();
+    state.wait_for(|state| state.error.as_deref().is_some_and(|error| error.contains("handshake"))).await.unwrap();
+    publisher.stop().await;
+}
