@@ -36,12 +36,15 @@ impl Registration {
         let finishing = shutdown.finishing();
         let mut marked: Option<Instant> = None;
         let mut last_failure = None;
+        // From the first heartbeat on its way until one is refused.
+        let mut may_be_listed = true;
         loop {
             let beaten = tokio::select! {
                 beaten = self.beat() => beaten,
                 () = finishing.cancelled() => break,
             };
             self.server.registered.store(beaten.is_ok(), Ordering::Relaxed);
+            may_be_listed = !matches!(beaten, Err(InfoError::Status(_)));
             let pause = match beaten {
                 Ok(answer) => {
                     if last_failure.take().is_some() || marked.is_none() {
@@ -69,7 +72,8 @@ impl Registration {
             }
         }
         // A process that was refused because another one lives under its name must not take that one down.
-        if self.server.registered.swap(false, Ordering::Relaxed)
+        self.server.registered.store(false, Ordering::Relaxed);
+        if may_be_listed
             && let Err(error) = self.server.info.leave().await
         {
             tracing::info!(%error, "left without being able to say so");

@@ -23,7 +23,8 @@ mod put_chunk;
 pub(crate) fn router(server: Arc<Server>) -> Router {
     let content = Router::new()
         // GET and HEAD are one handler: they must not differ.
-        .route("/v1/files/{id}/content", get(get_content::get_content))
+        // The preflight is answered by the layer; without this line its method would be refused first.
+        .route("/v1/files/{id}/content", get(get_content::get_content).options(async || ()))
         .layer(cors());
     let chunks = Router::new()
         .route("/v1/files/{id}/chunks", get(list_chunks::list_chunks))
