@@ -100,8 +100,10 @@ async fn get(folder: &Path, ports: &[&str]) -> Result<()> {
     let sources = ports.iter().enumerate().map(source).collect::<Result<_>>()?;
     let expires_at = jiff::Timestamp::now() + Duration::from_secs(900);
     let token = IssuedToken { token: Token::generate(Kind::Download), token_id: TokenId::new(), expires_at };
-    let settings =
-        Settings { connections: std::env::var("CONNECTIONS").map_or(Ok(4), |n| n.parse())?, ..Settings::default() };
+    let mut settings = Settings::default();
+    if let Ok(connections) = std::env::var("CONNECTIONS") {
+        settings.connections = connections.parse()?;
+    }
     let engine = Engine {
         client: client_builder().build()?,
         settings,

@@ -185,19 +185,19 @@ impl Schedule {
         self.sources.len() - 1
     }
 
-    /// Replaces what `source` is believed to hold.
-    pub fn set_runs(&mut self, source: SourceKey, runs: Runs) {
-        if let Some(seat) = self.sources.get_mut(source) {
-            seat.runs = runs;
-        }
+    /// Replaces what `source` is believed to hold. Returns whether that is news.
+    pub fn set_runs(&mut self, source: SourceKey, runs: Runs) -> bool {
+        self.sources.get_mut(source).is_some_and(|seat| std::mem::replace(&mut seat.runs, runs) != seat.runs)
     }
 
-    /// The digests of `chunks` are known now: they may be asked for.
-    pub fn add_digests(&mut self, chunks: &Runs) {
-        for run in intersection(&self.unknown, chunks).iter() {
+    /// The digests of `chunks` are known now: they may be asked for. Returns whether that is news.
+    pub fn add_digests(&mut self, chunks: &Runs) -> bool {
+        let new = intersection(&self.unknown, chunks);
+        for run in new.iter() {
             self.unknown.remove(run.clone());
             self.waiting.insert(run);
         }
+        !new.is_empty()
     }
 
     /// There is a new token: sources that refused the old one may be asked again.
@@ -277,8 +277,12 @@ impl Schedule {
             seat.rate.settle(now);
         }
         match (end, held.leaving) {
-            (End::Failed(Fault::NotHeld), _) => seat.runs.remove(held.run),
-            (End::Failed(fault), _) => seat.health.failed(fault, now),
+            (End::Failed(fault), _) => {
+                if fault == Fault::NotHeld {
+                    seat.runs.remove(held.run);
+                }
+                seat.health.failed(fault, now);
+            }
             (End::Abandoned, Some(Leaving::Stalled)) => seat.health.failed(Fault::Broken, now),
             (End::Abandoned | End::Finished, _) => {}
         }

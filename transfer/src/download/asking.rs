@@ -44,10 +44,10 @@ impl Asking {
         Some(why)
     }
 
-    /// The directory answered, or failed to.
-    pub(super) fn answered(&mut self, now: Duration) {
+    /// The directory answered, or failed to. When there was `news`, there may soon be more.
+    pub(super) fn answered(&mut self, news: bool, now: Duration) {
         self.running = false;
-        self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        self.pause = if news { FIRST_PAUSE } else { (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE) };
         self.not_before = now + self.pause;
     }
 }
@@ -68,7 +68,7 @@ mod tests {
             if asking.next(lack, now).is_some() {
                 assert_eq!(asking.next(lack, now), None);
                 asked.push(tenth);
-                asking.answered(now);
+                asking.answered(false, now);
             }
         }
         assert_eq!(asked, [0, 5, 15, 35, 75, 155, 235]);
@@ -81,7 +81,7 @@ mod tests {
         assert_eq!(asking.next(Missing::default(), SECOND * 450), None);
         assert_eq!(asking.next(Missing::default(), SECOND * 451), Some(Why::TokenExpiring));
         asking.token_in_use(SECOND * 900, SECOND * 451);
-        asking.answered(SECOND * 451);
+        asking.answered(true, SECOND * 451);
         assert_eq!(asking.next(Missing::default(), SECOND * 460), None);
     }
 }

@@ -91,7 +91,9 @@ impl<'a> Course<'a> {
         };
         course.learn_digests();
         course.use_token();
-        std::mem::take(&mut course.job.sources).into_iter().for_each(|source| course.learn_source(source));
+        for source in std::mem::take(&mut course.job.sources) {
+            course.learn_source(source);
+        }
         course
     }
 
@@ -295,15 +297,19 @@ impl<'a> Course<'a> {
 
     /// The directory answered, or not.
     fn answered(&mut self, answer: Answer) {
-        self.asking.answered(self.now());
-        let Some(update) = answer else { return };
+        let news = answer.is_some_and(|update| self.learn(update));
+        self.asking.answered(news, self.now());
+    }
+
+    fn learn(&mut self, update: Update) -> bool {
+        let mut news = false;
         if let Some(manifest) = update.manifest.filter(|manifest| manifest.check() == Ok(self.layout)) {
             // A digest that is known is never replaced: bytes may have been verified with it.
             if manifest.file == self.job.manifest.file {
                 for (known, new) in self.job.manifest.chunks.iter_mut().zip(manifest.chunks) {
                     *known = known.or(new);
                 }
-                self.learn_digests();
+                news |= self.learn_digests();
             }
         }
         if let Some(token) = update.token {
@@ -312,7 +318,10 @@ impl<'a> Course<'a> {
             self.schedule.token_renewed();
             self.engine.progress.notice(Notice::TokenRenewed);
         }
-        update.sources.into_iter().flatten().for_each(|source| self.learn_source(source));
+        for source in update.sources.into_iter().flatten() {
+            news |= self.learn_source(source);
+        }
+        news
     }
 
     fn use_token(&mut self) {
@@ -322,21 +331,25 @@ impl<'a> Course<'a> {
         self.asking.token_in_use(lifetime, self.now());
     }
 
-    fn learn_digests(&mut self) {
+    fn learn_digests(&mut self) -> bool {
         let known = (0..).zip(&self.job.manifest.chunks).filter(|(_, digest)| digest.is_some());
-        self.schedule.add_digests(&known.map(|(n, _): (u32, _)| n..n + 1).collect());
+        self.schedule.add_digests(&known.map(|(n, _): (u32, _)| n..n + 1).collect())
     }
 
-    fn learn_source(&mut self, source: Source) {
+    fn learn_source(&mut self, source: Source) -> bool {
         let Source { location, tier } = source;
         let known = self.lines.iter_mut().enumerate().find(|(_, line)| line.location.server == location.server);
         if let Some((key, line)) = known {
-            self.schedule.set_runs(key, location.runs.clone());
+            let news = self.schedule.set_runs(key, location.runs.clone());
             line.location = location;
-        } else if self.lines.len() < MAX_SOURCES {
+            return news;
+        }
+        let room = self.lines.len() < MAX_SOURCES;
+        if room {
             self.schedule.add_source(tier, location.runs.clone());
             self.lines.push(Line::new(location));
         }
+        room
     }
 
     /// Brings the user's view up to date.

@@ -16,7 +16,7 @@ const REQUEST_TIME: Duration = Duration::from_millis(300);
 const BUFFERED: u64 = 512 << 10;
 /// A request is late when it needs this much longer than another source would.
 const LATE_FACTOR: u32 = 2;
-const LATE_MARGIN: Duration = Duration::from_millis(50);
+const LATE_MARGIN: Duration = Duration::from_millis(100);
 /// After this long, a source with next to no throughput counts as stalled if another could serve.
 const CRAWL_TIME: Duration = Duration::from_secs(2);
 /// Next to no throughput, in bytes per second.

@@ -4,14 +4,17 @@ use std::{
     ffi::OsString,
     fs::{File, TryLockError},
     io,
-    os::{fd::OwnedFd, unix::fs::FileExt as _},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{FileExt as _, MetadataExt as _},
+    },
     path::{Path, PathBuf},
 };
 
 use rustix::{
     fs::{
-        Advice, AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags, Stat, fadvise, fallocate, fstat, linkat,
-        open, openat, renameat, renameat_with, statat, unlinkat,
+        Advice, AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags, Stat, fadvise, fallocate, fstat,
+        fstatvfs, linkat, open, openat, renameat, renameat_with, statat, unlinkat,
     },
     io::Errno,
 };
@@ -138,6 +141,12 @@ impl PartFile {
         }
         if size == 0 {
             return Ok(());
+        }
+        // Some file systems take all that is left before they say that it is not enough.
+        let free = fstatvfs(&self.file).map_or(u64::MAX, |system| system.f_bavail.saturating_mul(system.f_frsize));
+        let taken = self.file.metadata().map_or(0, |metadata| metadata.blocks().saturating_mul(512));
+        if size.saturating_sub(taken) > free {
+            return Err(SinkError::Full { path: self.part.path.clone(), needed: size });
         }
         match fallocate(&self.file, FallocateFlags::empty(), 0, size) {
             Ok(()) => Ok(()),

@@ -148,3 +148,42 @@ async fn a_folder_that_is_missing_is_named() {
     std::fs::create_dir(&folder).unwrap();
     assert_eq!(asked_chunks(&world, 0), Runs::new());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_too_small_is_noticed_before_the_first_byte() {
+    let mut world = World::new(MIB, 1).await;
+    let layout = wire::Layout::of(wire::chunks::MAX_FILE_SIZE).unwrap();
+    let chunks = vec![None; usize::try_from(layout.count()).unwrap()];
+    world.manifest = wire::catalog::Manifest {
+        size: layout.size(),
+        chunk_size: layout.chunk_size(),
+        sha256: None,
+        root: None,
+        chunks,
+        ..world.manifest
+    };
+    let error = world.download().await.unwrap_err();
+    assert!(matches!(error, DownloadError::Sink(SinkError::Full { .. })), "{error}");
+    assert!(error.to_string().contains("file.part"), "{error}");
+    assert_eq!(std::fs::metadata(world.part_path()).unwrap().len(), 0);
+    world.check_unfinished();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_file_may_stand_in_a_folder_of_its_own() {
+    let world = World::new(3 * MIB, 1).await;
+    let aside = tempfile::tempdir().unwrap();
+    let mut place = world.place();
+    place.partial_folder = Some(aside.path().to_owned());
+    world.check(&world.download_to(world.sources(), &place).await.unwrap());
+    assert_eq!(std::fs::read_dir(aside.path()).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_existing_file_is_replaced_only_when_that_is_allowed() {
+    let world = World::new(3 * MIB, 1).await;
+    std::fs::write(world.place().path(), "old").unwrap();
+    let mut place = world.place();
+    place.replace = true;
+    world.check(&world.download_to(world.sources(), &place).await.unwrap());
+}

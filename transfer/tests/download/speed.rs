@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use ddm_transfer::progress::{Snapshot, SourceState};
 use testkit::rogue::Behaviour;
 
 use crate::world::{MIB, World};
@@ -56,4 +57,26 @@ async fn my_zone_serves_alone_and_others_only_when_it_dies() {
     world.check(&report);
     assert_eq!(far_asked, 0, "the far server was asked while the near one lived");
     assert!(report.sources.iter().all(|source| source.bytes >= 4 * MIB), "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_only_rises_and_names_every_source() {
+    let world = World::new(16 * MIB, 2).await;
+    world.rogues.iter().for_each(|rogue| rogue.set(Behaviour::Throttle { rate: 8 * MIB }));
+    let watch = async {
+        let mut seen = Vec::new();
+        while seen.last().is_none_or(|view: &Snapshot| view.chunks_done < 16) {
+            seen.push(world.progress.snapshot());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        seen
+    };
+    let (report, seen) = tokio::join!(world.download(), watch);
+    world.check(&report.unwrap());
+    assert!(seen.windows(2).all(|pair| pair[0].bytes_done <= pair[1].bytes_done));
+    let middle = seen.iter().find(|view| (6..12).contains(&view.chunks_done)).unwrap();
+    assert_eq!((middle.chunks_total, middle.bytes_total), (16, 16 * MIB));
+    assert!((8 * MIB..24 * MIB).contains(&middle.rate), "{middle:?}");
+    assert!(middle.remaining.is_some_and(|left| left < Duration::from_secs(2)), "{middle:?}");
+    assert!(middle.sources.iter().all(|line| line.state == SourceState::Active), "{middle:?}");
 }

@@ -129,6 +129,10 @@ impl World {
     }
 
     pub(crate) async fn download_from(&self, sources: Vec<Source>) -> Result<Report, DownloadError> {
+        self.download_to(sources, &self.place()).await
+    }
+
+    pub(crate) async fn download_to(&self, sources: Vec<Source>, place: &Place) -> Result<Report, DownloadError> {
         let engine = Engine {
             client: client_builder().build().unwrap(),
             settings: self.settings.clone(),
@@ -137,7 +141,7 @@ impl World {
             cancel: self.cancel.clone(),
         };
         let job = Job { manifest: self.manifest.clone(), sources, token: self.token.clone() };
-        tokio::time::timeout(Duration::from_secs(60), engine.download(job, &self.place())).await.expect("it hangs")
+        tokio::time::timeout(Duration::from_secs(60), engine.download(job, place)).await.expect("it hangs")
     }
 
     /// The finished file is right, nothing else is in the folder, and the report adds up.
