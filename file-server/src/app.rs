@@ -14,7 +14,7 @@ use lifecycle::{
     listen::{self, Limits},
 };
 use secrecy::ExposeSecret as _;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 use wire::ServerId;
@@ -83,6 +83,10 @@ impl App {
         &self.server.identity.id
     }
 
+    pub(crate) fn server(&self) -> Arc<Server> {
+        self.server.clone()
+    }
+
     /// Serves until `shutdown`.
     ///
     /// # Errors
@@ -140,7 +144,7 @@ async fn open(config: &Config, broker: Option<&str>) -> anyhow::Result<(Server, 
         metrics,
         info,
         bus,
-        registered: AtomicBool::new(false),
+        registered: watch::Sender::new(false),
         draining: AtomicBool::new(false),
         probing: Arc::default(),
     };

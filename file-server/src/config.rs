@@ -59,6 +59,9 @@ pub struct Import {
     /// The publisher's account; asked for on the terminal when absent
     #[arg(long, env = "DDM_EMAIL")]
     pub email: Option<String>,
+    /// A session token, instead of a login; prefer the variable or the file, others can see a process's arguments
+    #[arg(long, env = "DDM_SESSION_TOKEN", hide_env_values = true, value_name = "TOKEN", hide = true)]
+    pub session_token: Option<SecretString>,
     /// A file (mode 0600) that holds a session token, instead of a login; DDM_SESSION_TOKEN holds one itself
     #[arg(long, env = "DDM_SESSION_FILE", value_name = "FILE")]
     pub session_file: Option<PathBuf>,

@@ -19,5 +19,6 @@ mod store;
 mod tokens;
 
 pub mod config;
+pub mod import;
 
 pub use app::App;

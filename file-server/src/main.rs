@@ -5,7 +5,8 @@ use std::{path::Path, process::ExitCode};
 use clap::CommandFactory as _;
 use ddm_file_server::{
     App,
-    config::{Cli, Command, DEFAULT_FILE},
+    config::{Cli, Command, Config, DEFAULT_FILE},
+    import,
 };
 use lifecycle::{Shutdown, settings, shutdown::GRACE};
 
@@ -35,11 +36,14 @@ fn main() -> ExitCode {
 async fn start(cli: Cli) -> anyhow::Result<()> {
     cli.telemetry.install()?;
     cli.config.check()?;
-    serve(cli).await
+    match cli.command {
+        Some(Command::Import(import)) => import::run(cli.config, import).await,
+        Some(Command::Serve | Command::Completions { .. }) | None => serve(cli.config).await,
+    }
 }
 
-async fn serve(cli: Cli) -> anyhow::Result<()> {
-    let app = App::build(cli.config).await?;
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let app = App::build(config).await?;
     let shutdown = Shutdown::new();
     let signals = tokio::spawn(shutdown.clone().follow_signals(GRACE));
     let outcome = app.run(shutdown).await;

@@ -1,7 +1,7 @@
 //! The heartbeat: registration, lease, and the only clock this server believes.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -43,7 +43,7 @@ impl Registration {
                 beaten = self.beat() => beaten,
                 () = finishing.cancelled() => break,
             };
-            self.server.registered.store(beaten.is_ok(), Ordering::Relaxed);
+            self.server.registered.send_replace(beaten.is_ok());
             may_be_listed = !matches!(beaten, Err(InfoError::Status(_)));
             let pause = match beaten {
                 Ok(answer) => {
@@ -72,10 +72,8 @@ impl Registration {
             }
         }
         // A process that was refused because another one lives under its name must not take that one down.
-        self.server.registered.store(false, Ordering::Relaxed);
-        if may_be_listed
-            && let Err(error) = self.server.info.leave().await
-        {
+        self.server.registered.send_replace(false);
+        if may_be_listed && let Err(error) = self.server.info.leave().await {
             tracing::info!(%error, "left without being able to say so");
         }
         Ok(())

@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use bus::EventBus;
+use tokio::sync::watch;
 use wire::Zone;
 
 use crate::{
@@ -27,7 +28,7 @@ pub(crate) struct Server {
     pub(crate) info: InfoServer,
     pub(crate) bus: Arc<dyn EventBus>,
     /// Whether the last heartbeat was accepted.
-    pub(crate) registered: AtomicBool,
+    pub(crate) registered: watch::Sender<bool>,
     /// Whether requests should go elsewhere from now on.
     pub(crate) draining: AtomicBool,
     /// One probe of the disk at a time: a stalled disk must not collect waiting threads.
@@ -35,6 +36,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// Waits until a heartbeat was accepted.
+    pub(crate) async fn registration(&self) {
+        // The sender is ours: the wait cannot end for want of one.
+        let _ = self.registered.subscribe().wait_for(|registered| *registered).await;
+    }
+
     /// From now on this server says that it is not ready.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);

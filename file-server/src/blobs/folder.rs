@@ -41,6 +41,16 @@ impl Folder {
         Ok(Self { files, partial: partial.to_owned(), _lock: lock })
     }
 
+    /// Whether a server works on the data folder now.
+    pub(crate) fn is_in_use(data: &Path) -> io::Result<bool> {
+        let Some(lock) = absent(File::open(data.join("lock")))? else { return Ok(false) };
+        match lock.try_lock() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
     /// Makes the preallocated file of a blob. What an attempt before it left is replaced.
     pub(super) fn make(&self, id: FileId, size: u64) -> io::Result<()> {
         let path = self.partial_path(id);

@@ -27,7 +27,7 @@ impl Blobs {
                 () = finishing.cancelled() => break,
             };
             let wait = match read {
-                Ok(true) => continue,
+                Ok(true) | Err(BlobError::Deleted) => continue,
                 Ok(false) => Duration::MAX,
                 Err(error) => {
                     tracing::error!(%error, "a complete file could not be read back");

@@ -43,7 +43,7 @@ pub(super) async fn readyz(State(server): State<Arc<Server>>) -> Response {
         draining: server.draining.load(Ordering::Relaxed),
         database: matches!(tokio::time::timeout(PATIENCE, server.store.ping()).await, Ok(Ok(()))),
         disk: disk_takes_writes(&server).await,
-        registered: server.registered.load(Ordering::Relaxed),
+        registered: *server.registered.borrow(),
         facts: server.bus.subscribed().borrow().phase == Phase::Connected,
     };
     let ready = !readiness.draining && readiness.database && readiness.disk;
@@ -69,7 +69,7 @@ async fn disk_takes_writes(server: &Server) -> bool {
 pub(super) async fn metrics(State(server): State<Arc<Server>>) -> impl IntoResponse {
     let gauges = [
         ("bodies_running", "Bodies being sent", server.running.count()),
-        ("registered", "Whether the last heartbeat was accepted", server.registered.load(Ordering::Relaxed).into()),
+        ("registered", "Whether the last heartbeat was accepted", u64::from(*server.registered.borrow())),
     ];
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], server.metrics.render(&gauges))
 }

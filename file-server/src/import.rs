@@ -1,0 +1,203 @@
+//! Publishing files from this machine through its own file server: `ddm-file-server import`.
+
+use std::{
+    fs::File,
+    io::{BufRead as _, Write as _},
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use lifecycle::{Shutdown, private_file, shutdown::GRACE};
+use rustix::fs::{Mode, OFlags};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::task::JoinHandle;
+use transfer::{info::InfoServer, source::client_builder, upload::Publisher};
+use wire::{
+    FileId, ServerId,
+    catalog::{Commit, NewFile, Policy},
+    token::{Kind, Token},
+};
+
+use crate::{
+    App,
+    blobs::Folder,
+    config::{Config, Import},
+    identity::Identity,
+};
+
+/// How long the info-server may take to accept a server that was started for the import alone.
+const REGISTRATION: Duration = Duration::from_secs(20);
+
+/// Publishes files so that one replica of each stands on the server of this data folder, and prints their ids.
+///
+/// Works beside a running server; where none runs, one is started for as long as it takes.
+///
+/// # Errors
+/// With what is wrong and what to do about it. What was published before stays.
+pub async fn run(config: Config, import: Import) -> anyhow::Result<()> {
+    anyhow::ensure!(import.name.is_none() || import.paths.len() == 1, "--name fits one file only");
+    let shutdown = Shutdown::new();
+    let signals = tokio::spawn(shutdown.clone().follow_signals(GRACE));
+    let outcome = publish_all(&config, &import, &shutdown).await;
+    signals.abort();
+    outcome
+}
+
+async fn publish_all(config: &Config, import: &Import, shutdown: &Shutdown) -> anyhow::Result<()> {
+    let client = client_builder().build()?;
+    let info = |session| InfoServer::new(config.upstream.info.clone(), client.clone(), session);
+    let session = log_in(import, &info(None)).await?;
+    let info = info(Some(session));
+    let server = Host::find_or_start(config).await?;
+    let publisher = Publisher {
+        client,
+        // Also what makes the targets hold a file that has no chunks.
+        resume: true,
+        cancel: shutdown.finishing().clone(),
+        progress: Box::new(|_| ()),
+    };
+    let mut outcome = Ok(());
+    for path in &import.paths {
+        let published = publish(path, import, &server.id, (&info, &publisher)).await;
+        match published.with_context(|| format!("cannot publish {}", path.display())) {
+            Ok(id) => println!("{id}"),
+            Err(error) => {
+                outcome = Err(error);
+                break;
+            }
+        }
+    }
+    server.stop().await?;
+    outcome
+}
+
+async fn publish(
+    path: &Path,
+    import: &Import,
+    server: &ServerId,
+    (info, publisher): (&InfoServer, &Publisher),
+) -> anyhow::Result<FileId> {
+    let file = open_regular(path)?;
+    let name = match &import.name {
+        Some(name) => name.clone(),
+        None => path.file_name().and_then(|name| name.to_str()).context("give it a --name")?.parse()?,
+    };
+    let policy = Policy { replicas: import.replicas, zones: None, through: Some(server.clone()) };
+    let size = file.metadata()?.len();
+    let new = NewFile { name, size, media_type: None, policy: Some(policy), quorum: import.quorum };
+    let plan = info.announce(&new).await?;
+    let sent = match publisher.publish(file, &plan).await {
+        Ok(sent) => sent,
+        Err(error) => {
+            // Nobody could finish it: it would stand in the catalogue as uploading for ever.
+            if let Err(error) = info.remove(plan.id).await {
+                tracing::warn!(file = %plan.id, %error, "the unfinished file could not be removed");
+            }
+            return Err(error.into());
+        }
+    };
+    for target in sent.targets.iter().filter_map(|target| Some((&target.server, target.failure.as_ref()?))) {
+        tracing::warn!(file = %plan.id, server = %target.0, reason = %target.1, "a server was left behind");
+    }
+    let commit = Commit { sha256: sent.sha256, chunks: sent.digests };
+    info.commit(plan.id, &commit).await.with_context(|| format!("file {} is still uploading", plan.id))?;
+    Ok(plan.id)
+}
+
+/// Opens a file, and nothing that could make the reader wait or never end.
+fn open_regular(path: &Path) -> anyhow::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    anyhow::ensure!(file.metadata()?.is_file(), "it is not a regular file");
+    Ok(file)
+}
+
+async fn log_in(import: &Import, info: &InfoServer) -> anyhow::Result<Token> {
+    if let Some(text) = session_text(import)? {
+        let token: Token = text.expose_secret().trim().parse().context("the session token cannot be read")?;
+        anyhow::ensure!(token.kind() == Kind::Session, "the token given is not a session's");
+        return Ok(token);
+    }
+    let email = import.email.clone();
+    let (email, password) = tokio::task::spawn_blocking(move || ask(email)).await??;
+    Ok(info.log_in(&email, &password).await.context("cannot log in")?.token)
+}
+
+fn session_text(import: &Import) -> anyhow::Result<Option<SecretString>> {
+    match (&import.session_token, &import.session_file) {
+        (Some(token), _) => Ok(Some(token.clone())),
+        (None, Some(path)) => {
+            let text = private_file::read(path).with_context(|| format!("--session-file {}", path.display()))?;
+            Ok(Some(text.with_context(|| format!("--session-file {} does not exist", path.display()))?.into()))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+/// Talks to the terminal, on stderr: ids alone go to stdout.
+fn ask(email: Option<String>) -> anyhow::Result<(String, SecretString)> {
+    let email = match email {
+        Some(email) => email,
+        None => {
+            eprint!("E-mail: ");
+            std::io::stderr().flush()?;
+            let mut line = String::new();
+            std::io::stdin().lock().read_line(&mut line)?;
+            line.trim().to_owned()
+        }
+    };
+    let password = rpassword::prompt_password("Password: ").context("there is no terminal to ask for a password")?;
+    Ok((email, password.into()))
+}
+
+/// The server that holds the first replica.
+struct Host {
+    id: ServerId,
+    /// The server started for this import alone.
+    own: Option<(Shutdown, JoinHandle<anyhow::Result<()>>)>,
+}
+
+impl Host {
+    async fn find_or_start(config: &Config) -> anyhow::Result<Self> {
+        let data = &config.storage.data;
+        if Folder::is_in_use(data)? {
+            let identity = Identity::read(data)?.context("the server is only just starting: try again")?;
+            return Ok(Self { id: identity.id, own: None });
+        }
+        let app = App::build(config.clone()).await?;
+        let (id, server, shutdown) = (app.id().clone(), app.server(), Shutdown::new());
+        let task = tokio::spawn(app.run(shutdown.clone()));
+        let host = Self { id, own: Some((shutdown, task)) };
+        if tokio::time::timeout(REGISTRATION, server.registration()).await.is_err() {
+            host.stop().await?;
+            anyhow::bail!("the info-server did not accept this server");
+        }
+        Ok(host)
+    }
+
+    async fn stop(self) -> anyhow::Result<()> {
+        let Some((shutdown, task)) = self.own else { return Ok(()) };
+        shutdown.finish();
+        task.await?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_regular_files_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        for path in [&pipe, folder.path(), Path::new("/dev/zero")] {
+            let error = open_regular(path).unwrap_err().to_string();
+            assert!(error.contains("not a regular file"), "{}: {error}", path.display());
+        }
+        let file = folder.path().join("file");
+        std::fs::write(&file, b"x").unwrap();
+        assert!(open_regular(&file).is_ok());
+    }
+}
