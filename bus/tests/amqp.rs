@@ -141,6 +141,7 @@ async fn confirmed_messages_survive_a_killed_broker_and_publishing_recovers() {
     let node = RabbitMq::start().await.unwrap();
     let publisher = Publisher::start(&node.uri());
     join(&node.uri(), "survivor").await.leave().await;
+    node.sync().await.unwrap();
     let before = publisher.messages(1..=500);
     assert_eq!(publisher.insist(&before).await, vec![Receipt::Confirmed; 500]);
 
@@ -164,11 +165,24 @@ async fn confirmed_messages_survive_a_killed_broker_and_publishing_recovers() {
 async fn a_subscriber_lives_through_a_killed_broker() {
     let node = RabbitMq::start().await.unwrap();
     let member = join(&node.uri(), "patient").await;
+    node.sync().await.unwrap();
+    outlive(&node, member).await;
+}
+
+#[tokio::test]
+async fn a_queue_that_a_killed_broker_left_without_a_leader_is_made_anew() {
+    let node = RabbitMq::start().await.unwrap();
+    let member = join(&node.uri(), "young").await;
+    outlive(&node, member).await;
+}
+
+async fn outlive(node: &RabbitMq, member: Member) {
     let mut resynchronised = member.recorder.resynchronised();
     resynchronised.wait_for(|times| *times == 1).await.unwrap();
     node.kill().await.unwrap();
     node.restart().await.unwrap();
-    resynchronised.wait_for(|times| *times == 2).await.unwrap();
+    let rejoined = resynchronised.wait_for(|times| *times == 2);
+    time::timeout(Duration::from_secs(60), rejoined).await.expect("joined again").unwrap();
     let publisher = Publisher::start(&node.uri());
     publisher.insist(&publisher.messages(1..=3)).await;
     member.recorder.until("messages after the restart", |seen| seen.ends_with(&[1, 2, 3])).await;

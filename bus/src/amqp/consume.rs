@@ -75,7 +75,13 @@ impl Session {
         reply("prefetch", channel.basic_qos(PREFETCH, BasicQosOptions::default())).await?;
         let (tag, options) = ("ddm".into(), BasicConsumeOptions::default());
         let consumer = channel.basic_consume(queue.as_str().into(), tag, options, FieldTable::default());
-        let consumer = reply("consume", consumer).await?;
+        let consumer = match reply("consume", consumer).await {
+            Err(BusError::Deadline(what)) => {
+                topology::delete_leaderless(&link, &queue).await?;
+                return Err(BusError::Deadline(what));
+            }
+            other => other?,
+        };
         Ok(Self { link, channel, consumer, queue, held: BTreeMap::new() })
     }
 

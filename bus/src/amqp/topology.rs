@@ -45,13 +45,24 @@ pub(super) async fn declare_server(link: &Link, subscription: &Subscription) -> 
         Err(error) if error.is_reply(PRECONDITION_FAILED) => {
             // Of another version. What it held is in the log, which the handler is told to read.
             tracing::warn!(queue = name, "event bus: the queue has other arguments than ours, it is made anew");
-            let channel = link.channel().await?;
-            reply("delete", channel.queue_delete(name.as_str().into(), QueueDeleteOptions::default())).await?;
+            delete(link, &name).await?;
             queue(link, &name, durable(), server_arguments()).await
         }
         other => other,
     }?;
     bind(link, &name, EVENTS, &wire::event::bindings(&subscription.server, &subscription.zone)).await
+}
+
+/// Deletes a queue that exists but lets nobody consume. A quorum queue that is younger than its node's last sync is found
+/// without a leader after the node was killed: it confirms nothing any more, and so holds up every publisher.
+pub(super) async fn delete_leaderless(link: &Link, name: &str) -> Result<(), BusError> {
+    tracing::warn!(queue = name, "event bus: the queue does not answer, it is deleted and will be made anew");
+    delete(link, name).await
+}
+
+async fn delete(link: &Link, name: &str) -> Result<(), BusError> {
+    let channel = link.channel().await?;
+    reply("delete", channel.queue_delete(name.into(), QueueDeleteOptions::default())).await.map(drop)
 }
 
 /// Declares on a channel of its own, as the broker closes the channel of a declaration that fails.
