@@ -1,5 +1,7 @@
 //! One download from its first request to its last: carries out what the schedule decides, and tells it what happens.
 
+mod learn;
+
 use std::{
     collections::{BTreeMap, HashMap},
     ops::Range,
@@ -10,13 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
 use tokio::{
     sync::mpsc,
     task::{AbortHandle, Id, JoinError, JoinSet},
     time::MissedTickBehavior,
 };
-use wire::{Digest, Layout, Runs, catalog::IssuedToken};
+use wire::{Digest, Layout, Runs};
 
 use super::{
     DownloadError, Engine, Job, Report, Update,
@@ -27,7 +28,7 @@ use crate::{
     progress::Notice,
     schedule::{Action, End, Fault, RequestId, Schedule, SourceKey},
     sink::Sink,
-    source::{Claim, Event, Failure, Fetch, Source},
+    source::{Claim, Event, Failure, Fetch},
 };
 
 /// How often rates and stalls are looked at.
@@ -36,8 +37,6 @@ const TICK: Duration = Duration::from_millis(50);
 const EVENTS: usize = 64;
 /// How long the directory may take to answer.
 const DIRECTORY_TIMEOUT: Duration = Duration::from_secs(10);
-/// Sources beyond this many are not looked at, whatever a directory says.
-const MAX_SOURCES: usize = 256;
 
 type Answer = Option<Update>;
 
@@ -293,63 +292,6 @@ impl<'a> Course<'a> {
             return Err(DownloadError::NoSources { waited: self.engine.settings.wait, reasons });
         }
         Ok(())
-    }
-
-    /// The directory answered, or not.
-    fn answered(&mut self, answer: Answer) {
-        let news = answer.is_some_and(|update| self.learn(update));
-        self.asking.answered(news, self.now());
-    }
-
-    fn learn(&mut self, update: Update) -> bool {
-        let mut news = false;
-        if let Some(manifest) = update.manifest.filter(|manifest| manifest.check() == Ok(self.layout)) {
-            // A digest that is known is never replaced: bytes may have been verified with it.
-            if manifest.file == self.job.manifest.file {
-                for (known, new) in self.job.manifest.chunks.iter_mut().zip(manifest.chunks) {
-                    *known = known.or(new);
-                }
-                news |= self.learn_digests();
-            }
-        }
-        if let Some(token) = update.token {
-            self.job.token = token;
-            self.use_token();
-            self.schedule.token_renewed();
-            self.engine.progress.notice(Notice::TokenRenewed);
-        }
-        for source in update.sources.into_iter().flatten() {
-            news |= self.learn_source(source);
-        }
-        news
-    }
-
-    fn use_token(&mut self) {
-        let IssuedToken { expires_at, .. } = self.job.token;
-        // A clock that is wrong makes this early or late; a refused token is renewed in any case.
-        let lifetime = Duration::try_from(expires_at.duration_since(Timestamp::now())).unwrap_or_default();
-        self.asking.token_in_use(lifetime, self.now());
-    }
-
-    fn learn_digests(&mut self) -> bool {
-        let known = (0..).zip(&self.job.manifest.chunks).filter(|(_, digest)| digest.is_some());
-        self.schedule.add_digests(&known.map(|(n, _): (u32, _)| n..n + 1).collect())
-    }
-
-    fn learn_source(&mut self, source: Source) -> bool {
-        let Source { location, tier } = source;
-        let known = self.lines.iter_mut().enumerate().find(|(_, line)| line.location.server == location.server);
-        if let Some((key, line)) = known {
-            let news = self.schedule.set_runs(key, location.runs.clone());
-            line.location = location;
-            return news;
-        }
-        let room = self.lines.len() < MAX_SOURCES;
-        if room {
-            self.schedule.add_source(tier, location.runs.clone());
-            self.lines.push(Line::new(location));
-        }
-        room
     }
 
     /// Brings the user's view up to date.

@@ -4,6 +4,7 @@
 
 mod directory;
 mod faults;
+mod fill;
 mod resume;
 mod sizes;
 mod speed;

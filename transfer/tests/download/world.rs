@@ -14,7 +14,7 @@ use bytes::Bytes;
 use ddm_transfer::{
     download::{Directory, DownloadError, Engine, Job, Report, Settings, Update, Why},
     progress::{Notice, Progress},
-    sink::Place,
+    sink::{Place, Sink},
     source::{Source, client_builder},
 };
 use jiff::Timestamp;
@@ -133,15 +133,28 @@ impl World {
     }
 
     pub(crate) async fn download_to(&self, sources: Vec<Source>, place: &Place) -> Result<Report, DownloadError> {
-        let engine = Engine {
+        let engine = self.engine();
+        within(engine.download(self.job(sources), place)).await
+    }
+
+    /// Downloads what is not `held` into a sink.
+    pub(crate) async fn fill(&self, sink: Arc<dyn Sink>, held: Runs) -> Result<Report, DownloadError> {
+        let engine = self.engine();
+        within(engine.fill(self.job(self.sources()), sink, held)).await
+    }
+
+    fn job(&self, sources: Vec<Source>) -> Job {
+        Job { manifest: self.manifest.clone(), sources, token: self.token.clone() }
+    }
+
+    fn engine(&self) -> Engine {
+        Engine {
             client: client_builder().build().unwrap(),
             settings: self.settings.clone(),
             directory: Arc::clone(&self.directory) as Arc<dyn Directory>,
             progress: self.progress.clone(),
             cancel: self.cancel.clone(),
-        };
-        let job = Job { manifest: self.manifest.clone(), sources, token: self.token.clone() };
-        tokio::time::timeout(Duration::from_secs(60), engine.download(job, place)).await.expect("it hangs")
+        }
     }
 
     /// The finished file is right, nothing else is in the folder, and the report adds up.
@@ -173,6 +186,10 @@ impl World {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
+}
+
+async fn within<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), work).await.expect("it hangs")
 }
 
 /// The chunks that requests to a rogue touched.
