@@ -90,7 +90,7 @@ async fn one_that_was_away_gets_what_it_missed(suite: &Suite<'_>) {
 async fn what_is_retried_comes_again(suite: &Suite<'_>) {
     let zone = label("retry");
     let batch = suite.messages([Stream::Zone(zone.clone())].iter().cycle().take(5));
-    let busy = numbers(&batch)[2];
+    let busy = batch.get(2).map(number).expect("the third of five");
     let recorder = Recorder::judging(move |seq, times| match times {
         0 if seq == busy => Verdict::Retry,
         _ => Verdict::Ack,
@@ -105,7 +105,7 @@ async fn what_is_retried_comes_again(suite: &Suite<'_>) {
 async fn what_is_parked_does_not_come_again_and_blocks_nothing(suite: &Suite<'_>) {
     let zone = label("park");
     let batch = suite.messages([Stream::Zone(zone.clone())].iter().cycle().take(5));
-    let poison = numbers(&batch)[1];
+    let poison = batch.get(1).map(number).expect("the second of five");
     let recorder = Recorder::judging(move |seq, _| if seq == poison { Verdict::Park } else { Verdict::Ack });
     let subscription = suite.subscription("park", &zone);
     let member = suite.join(&subscription, recorder).await;

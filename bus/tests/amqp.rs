@@ -1,4 +1,5 @@
 //! The bus on a real RabbitMQ node.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,5 @@
 //! The embedded default, over a log in memory.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 use std::{
     sync::{Arc, Mutex},
