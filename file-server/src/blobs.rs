@@ -52,6 +52,8 @@ pub(crate) enum BlobError {
     Stalled,
     #[error("the body broke off")]
     Broken,
+    #[error("somebody else is writing this chunk")]
+    Busy,
     #[error("the file was deleted")]
     Deleted,
     #[error(transparent)]

@@ -48,10 +48,7 @@ impl IntoResponse for Error {
             Self::NoToken => unauthorized("send the file's token as Authorization: Bearer"),
             Self::Forbidden => refuse(403, "forbidden", "The token does not allow this", ""),
             Self::Undecidable => {
-                let mut response =
-                    refuse(503, "undecidable", "The token cannot be judged now", "the info-server is away; try again");
-                response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
-                response
+                later("undecidable", "The token cannot be judged now", "the info-server is away; try again")
             }
             Self::NotHere => not_held(&Runs::new()),
             Self::NotHeld(runs) => not_held(&runs),
@@ -79,6 +76,7 @@ fn blob_failed(error: &BlobError) -> Response {
         BlobError::Length { .. } => refuse(400, "length", "The body is not one chunk", &told),
         BlobError::Stalled => refuse(408, "stalled", "The body stopped coming", ""),
         BlobError::Broken => refuse(400, "broken-body", "The body broke off", ""),
+        BlobError::Busy => later("busy", "Somebody else is writing this chunk", "see whether it is held then"),
         BlobError::Deleted => refuse(410, "deleted", "The file was deleted", ""),
         BlobError::Disk(_) | BlobError::Unsynced | BlobError::Store(_) => {
             tracing::error!(%error, "a request failed");
@@ -95,6 +93,12 @@ fn not_held(runs: &Runs) -> Response {
     let problem = Problem::new(404, "not-held", "These bytes are not on this server")
         .with("runs", serde_json::to_value(runs).unwrap_or_default());
     Refusal(problem).into_response()
+}
+
+fn later(word: &str, title: &str, detail: &str) -> Response {
+    let mut response = refuse(503, word, title, detail);
+    response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+    response
 }
 
 fn refuse(status: u16, word: &str, title: &str, detail: &str) -> Response {

@@ -17,6 +17,9 @@ use wire::{ChunkIndex, Digest, FileId, Layout, Runs};
 use super::BlobError;
 use crate::{answer::Representation, store::FileRow};
 
+/// `TMPFS_MAGIC` of `linux/magic.h`.
+const TMPFS: rustix::fs::FsWord = 0x0102_1994;
+
 /// One replica.
 #[derive(Debug)]
 pub(crate) struct Blob {
@@ -30,8 +33,10 @@ pub(crate) struct Blob {
     /// Syncs that failed. After one the kernel may have dropped any bytes written before, so none of them count.
     failures: AtomicU64,
     deleted: AtomicBool,
-    /// Whether the file system takes reads that must not wait.
+    /// Cleared when the file system turns out not to know reads that must not wait.
     reads_at_once: AtomicBool,
+    /// How to ask for them.
+    at_once: ReadWriteFlags,
 }
 
 #[derive(Debug, Clone)]
@@ -52,7 +57,10 @@ pub(super) struct Turn {
 
 impl Blob {
     pub(super) fn new(row: FileRow, file: File) -> Self {
+        // A tmpfs knows no such reads and needs none: everything on it is in memory.
+        let in_memory = rustix::fs::fstatfs(&file).is_ok_and(|found| found.f_type == TMPFS);
         Self {
+            at_once: if in_memory { ReadWriteFlags::empty() } else { ReadWriteFlags::NOWAIT },
             id: row.id,
             layout: row.layout,
             file,
@@ -133,7 +141,7 @@ impl Blob {
         if !self.reads_at_once.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        match rustix::io::preadv2(&self.file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT) {
+        match rustix::io::preadv2(&self.file, &mut [IoSliceMut::new(buffer)], offset, self.at_once) {
             Ok(n) => Ok(Some(n)),
             Err(Errno::AGAIN | Errno::INTR) => Ok(None),
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => {

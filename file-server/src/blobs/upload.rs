@@ -41,7 +41,7 @@ impl Blobs {
         digest: Digest,
         body: Body,
     ) -> Result<Received, BlobError> {
-        let turn = blob.turn(chunk).await;
+        let turn = timeout(BODY_WAIT, blob.turn(chunk)).await.map_err(|_| BlobError::Busy)?;
         if blob.holds(chunk) {
             let held = self.store.chunk_digest(blob.id, chunk.get()).await?;
             drain(body, blob.layout.bytes_of(chunk)).await?;

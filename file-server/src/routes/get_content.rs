@@ -110,12 +110,16 @@ fn answer(outcome: Outcome, there: &Representation, source: Source<'_>) -> Resul
             with_body(StatusCode::PARTIAL_CONTENT, media_type, source.body(parts(&ranges, len, &boundary)))
         }
     };
+    // The tag and the digest are the file's, not those of a document that says what was wrong.
+    let of_file = response.status().is_success() || response.status() == StatusCode::NOT_MODIFIED;
     let headers = response.headers_mut();
-    headers.insert(header::ETAG, text(&there.etag()));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(header::CACHE_CONTROL, CACHE);
-    if let Some(sha256) = there.sha256 {
-        headers.insert(REPR_DIGEST, text(&sha256.to_field()));
+    if of_file {
+        headers.insert(header::ETAG, text(&there.etag()));
+        if let Some(sha256) = there.sha256 {
+            headers.insert(REPR_DIGEST, text(&sha256.to_field()));
+        }
     }
     Ok(response)
 }

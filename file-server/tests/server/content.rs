@@ -139,7 +139,7 @@ async fn conditions_are_honoured_and_head_is_get_without_a_body() {
         }
         let answer = request.send().await.unwrap();
         assert_eq!(answer.status(), status, "{name}: {value}");
-        assert_eq!(answer.headers()["etag"], tag);
+        assert_eq!(answer.headers().get("etag").is_some_and(|found| *found == tag), status != 412);
     }
     let head = node.client.head(content(&node.url, file)).bearer_auth(token.expose());
     let head = head.header("range", "bytes=0-1").send().await.unwrap();
