@@ -69,7 +69,8 @@ impl BlobError {
     pub(crate) fn is_full(&self) -> bool {
         match self {
             Self::Disk(error) => {
-                matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+                use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+                matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
             }
             Self::Store(error) => error.is_full(),
             _ => false,

@@ -174,3 +174,36 @@ impl Drop for Turn {
         self.blob.written.notify_waiters();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_failed_sync_spoils_what_was_begun_before_it_and_nothing_later() {
+        let layout = Layout::of(3 << 20).unwrap();
+        let row = FileRow { id: FileId::new(), layout, runs: Runs::new(), root: None, sha256: None };
+        let blob = Arc::new(Blob::new(row, tempfile::tempfile().unwrap()));
+        let chunks: Vec<ChunkIndex> = layout.chunks().collect();
+        let before = blob.turn(chunks[0]).await;
+        blob.note_failed_sync();
+        let after = blob.turn(chunks[1]).await;
+        assert!(before.is_spoiled() && !after.is_spoiled());
+    }
+
+    #[tokio::test]
+    async fn a_chunk_has_one_writer_at_a_time_even_if_a_waiting_one_gives_up() {
+        let layout = Layout::of(1).unwrap();
+        let row = FileRow { id: FileId::new(), layout, runs: Runs::new(), root: None, sha256: None };
+        let blob = Arc::new(Blob::new(row, tempfile::tempfile().unwrap()));
+        let chunk = layout.chunk(0).unwrap();
+        let first = blob.turn(chunk).await;
+        let mut second = Box::pin(blob.turn(chunk));
+        assert!(futures::poll!(second.as_mut()).is_pending());
+        let mut third = Box::pin(blob.turn(chunk));
+        assert!(futures::poll!(third.as_mut()).is_pending());
+        drop(second);
+        drop(first);
+        assert!(futures::poll!(third.as_mut()).is_ready());
+    }
+}

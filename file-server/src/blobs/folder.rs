@@ -53,6 +53,10 @@ impl Folder {
 
     /// Makes the preallocated file of a blob. What an attempt before it left is replaced.
     pub(super) fn make(&self, id: FileId, size: u64) -> io::Result<()> {
+        // Some file systems fill the disk before they notice that it is too small.
+        if self.free_bytes()? < size {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let path = self.partial_path(id);
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
         let made = preallocate(&file, size).and_then(|()| file.sync_all()).and_then(|()| sync_folder(&self.partial));

@@ -168,3 +168,59 @@ async fn assign(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use proptest::prelude::*;
+    use wire::{
+        TokenId,
+        event::SCHEMA,
+        token::{Grant, Purpose, Revocation},
+    };
+
+    use super::*;
+    use crate::store::Standing;
+
+    fn event(epoch: Epoch, seq: u64, fact: Fact) -> Event {
+        Event { schema: SCHEMA, epoch, stream: Stream::All, prev: seq - 1, seq, at: Timestamp::UNIX_EPOCH, fact }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// Duplicates, reordering and replays change nothing: the highest number about a subject wins.
+        #[test]
+        fn the_order_of_arrival_does_not_matter(order in prop::collection::vec(0..6usize, 6..14), shuffled in Just([0, 1, 2, 3, 4, 5usize]).prop_shuffle()) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let folder = tempfile::tempdir().unwrap();
+                let store = Store::open(&folder.path().join("db")).await.unwrap();
+                let (epoch, file, gone) = (Epoch::new(), FileId::new(), FileId::new());
+                let (kept, revoked) = (Digest::of(b"kept"), Digest::of(b"revoked"));
+                let grant = |token_hash| Grant {
+                    token_hash, token_id: TokenId::new(), file, zones: None, expires_at: Timestamp::MAX, purpose: Purpose::Download,
+                };
+                let revocation = Revocation { token_hash: revoked, token_id: TokenId::new(), expires_at: Timestamp::MAX };
+                let log = [
+                    event(epoch, 1, Fact::TokenGranted { grants: vec![grant(kept), grant(revoked)] }),
+                    event(epoch, 2, Fact::TokenRevoked { tokens: vec![revocation] }),
+                    event(epoch, 3, Fact::ReplicaAssigned { file }),
+                    event(epoch, 4, Fact::ReplicaRemoved { file }),
+                    event(epoch, 5, Fact::FileDeleted { file: gone }),
+                    event(epoch, 6, Fact::ReplicaAssigned { file: gone }),
+                ];
+                // Each at least once, whatever comes twice.
+                for index in order.into_iter().chain(shuffled) {
+                    let events = [log[index].clone()];
+                    store.apply(&Batch { epoch, events: &events, cursors: vec![(Stream::All, events[0].seq)], replaces: false }).await.unwrap();
+                }
+                assert!(matches!(store.token(kept).await.unwrap(), Some(Standing::Granted(_))));
+                assert_eq!(store.token(revoked).await.unwrap(), Some(Standing::Revoked));
+                assert!(store.is_unwanted(file).await.unwrap());
+                assert_eq!(store.cursors().await.unwrap().of(&Stream::All), 6);
+                store.close().await;
+            });
+        }
+    }
+}

@@ -18,6 +18,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::{sync::watch, task::JoinHandle};
 use wire::{
     Digest, FileId, Layout, ServerId, TokenId,
+    catalog::{Commit, FileState, FileSummary, IssuedToken, NewFile, Target, UploadPlan},
     event::{Event, Fact, LogHeader, SCHEMA, Stream},
     id::Epoch,
     server::{Heartbeat, HeartbeatAnswer, Introspection, ReplicaReport},
@@ -36,6 +37,7 @@ pub(crate) struct Told {
     pub(crate) reports: HashMap<FileId, ReplicaReport>,
     pub(crate) log: Vec<Event>,
     pub(crate) conflict: bool,
+    pub(crate) announced: Vec<(FileId, NewFile)>,
 }
 
 pub(crate) struct Shared {
@@ -68,6 +70,8 @@ impl Info {
             .route("/v1/servers/{id}/events", get(events))
             .route("/v1/tokens/introspect", post(introspect))
             .route("/v1/files/{id}/replicas/{server}", put(report))
+            .route("/v1/files", post(announce))
+            .route("/v1/files/{id}/commit", post(commit))
             .with_state(shared.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -236,4 +240,46 @@ async fn events(
         }
         let _ = tokio::time::timeout_at(deadline, changed.changed()).await;
     }
+}
+
+/// The one target is the server that the file is to go through.
+async fn announce(State(shared): State<Arc<Shared>>, Json(new): Json<NewFile>) -> (StatusCode, Json<UploadPlan>) {
+    let mut told = shared.told.lock().unwrap();
+    let (id, server) = (FileId::new(), new.policy.clone().unwrap().through.unwrap());
+    let beat = told.beats.last().unwrap().clone();
+    let chunk_size = Layout::of(new.size).unwrap().chunk_size();
+    let purpose = Purpose::Upload { size: new.size, chunk_size, targets: vec![server.clone()] };
+    let (token, grant) = grant_of(Kind::Upload, purpose, id, |grant| grant);
+    let upload = IssuedToken { token, token_id: grant.token_id, expires_at: grant.expires_at };
+    told.grants.insert(grant.token_hash, grant);
+    told.announced.push((id, new));
+    let url = beat.url.join(&format!("v1/files/{id}/chunks")).unwrap();
+    let targets = vec![Target { server, zone: beat.zone, url }];
+    (StatusCode::CREATED, Json(UploadPlan { id, chunk_size, quorum: 1, upload, targets }))
+}
+
+/// Waits for the replica with this root, as the real one does.
+async fn commit(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<FileId>,
+    Json(commit): Json<Commit>,
+) -> Json<FileSummary> {
+    let root = Digest::root_of(&commit.chunks);
+    let mut changed = shared.changed.subscribe();
+    while shared.told.lock().unwrap().reports.get(&id).and_then(|report| report.root) != Some(root) {
+        changed.changed().await.unwrap();
+    }
+    let told = shared.told.lock().unwrap();
+    let new = told.announced.iter().find(|(known, _)| *known == id).unwrap().1.clone();
+    Json(FileSummary {
+        id,
+        name: new.name,
+        size: new.size,
+        sha256: Some(commit.sha256),
+        chunk_size: Layout::of(new.size).unwrap().chunk_size(),
+        state: FileState::Available,
+        media_type: None,
+        created_at: Timestamp::now(),
+        live_replicas: 1,
+    })
 }

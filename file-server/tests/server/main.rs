@@ -8,6 +8,7 @@
 
 mod content;
 mod facts;
+mod imports;
 mod info;
 mod node;
 mod process;

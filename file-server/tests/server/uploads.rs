@@ -114,3 +114,27 @@ async fn a_crash_between_the_steps_of_completion_is_finished_at_the_next_start()
     assert_eq!(node.get(file, &token).send().await.unwrap().status(), StatusCode::NOT_FOUND);
     node.stop().await;
 }
+
+#[tokio::test]
+async fn a_file_that_does_not_fit_is_refused_before_anything_is_visible() {
+    let info = Info::start().await;
+    let node = Node::start(&info).await;
+    let (file, size) = (FileId::new(), 1 << 50);
+    let token = info.upload(file, size, &node.id);
+    let body = reqwest::Body::wrap_stream(futures::stream::iter([Ok::<_, std::io::Error>("some bytes")]));
+    let answer = node
+        .client
+        .put(format!("{}/v1/files/{file}/chunks/0", node.url))
+        .bearer_auth(token.expose())
+        .header("content-digest", Digest::of(b"x").to_field())
+        .body(body)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), StatusCode::INSUFFICIENT_STORAGE);
+    assert_eq!(std::fs::read_dir(node.data.path().join("partial")).unwrap().count(), 0);
+    assert_eq!(node.get(file, &info.download(file)).send().await.unwrap().status(), StatusCode::NOT_FOUND);
+    let ready = node.client.get(format!("{}/readyz", node.url)).send().await.unwrap();
+    assert_eq!(ready.status(), StatusCode::OK);
+    node.stop().await;
+}
