@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, ensure};
-use clap::{Args as _, Command, FromArgMatches as _};
+use clap::Command;
 use info_server::store::{
     Store,
     accounts::{self, Role},
@@ -96,7 +96,7 @@ impl Fleet {
         let mut config: file_server::config::Config = parsed(settings)?;
         config.upstream.amqp = self.amqp.clone();
         let app = file_server::App::build(config).await.with_context(port_hint)?;
-        server.address = app.local_addr()?;
+        server.address = app.local_addr();
         let shutdown = Shutdown::new();
         server.running = Some(Running { task: tokio::spawn(app.run(shutdown.clone())), shutdown });
         Ok(())

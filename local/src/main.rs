@@ -7,7 +7,6 @@ mod show;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use lifecycle::Shutdown;
 
 use cli::CommandLine;

@@ -300,7 +300,11 @@ pub fn events(output: &Output) -> anyhow::Result<Vec<Value>> {
     text.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
 }
 
-async fn run_with_input(mut command: Command, input: &str) -> anyhow::Result<Output> {
+/// Runs a command to its end, with `input` on its standard input.
+///
+/// # Errors
+/// When it does not end in time.
+pub async fn run_with_input(mut command: Command, input: &str) -> anyhow::Result<Output> {
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
         // A command that reads nothing may have closed it already.

@@ -10,3 +10,11 @@ pub mod process;
 pub mod proxy;
 pub mod rabbitmq;
 pub mod rogue;
+
+use std::time::Duration;
+
+/// A time window: `real` under `./test --full`, else `short`, which the programs are then told by their settings.
+pub fn window(short: Duration, real: Duration) -> Duration {
+    let full = std::env::var("DDM_TEST_WINDOWS").is_ok_and(|windows| windows == "real");
+    if full { real } else { short }
+}

@@ -3,7 +3,10 @@
 use std::{
     net::SocketAddr,
     num::NonZeroU64,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -51,6 +54,9 @@ struct Control {
     fault: watch::Sender<Fault>,
     /// Bytes a second from the server, all connections together; 0 for no limit.
     rate: Mutex<Option<Bucket>>,
+    open: AtomicUsize,
+    most_open: AtomicUsize,
+    passed: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -71,6 +77,9 @@ impl Proxy {
             target: Mutex::default(),
             fault: watch::Sender::new(Fault::None),
             rate: Mutex::default(),
+            open: AtomicUsize::new(0),
+            most_open: AtomicUsize::new(0),
+            passed: AtomicU64::new(0),
         });
         let mut task = JoinSet::new();
         task.spawn(accept(listener, control.clone()));
@@ -99,6 +108,35 @@ impl Proxy {
     }
 }
 
+impl Proxy {
+    /// The most connections that were open at once.
+    pub fn most_open(&self) -> usize {
+        self.control.most_open.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the server that were let through, heads included.
+    pub fn passed(&self) -> u64 {
+        self.control.passed.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts a connection for as long as it lives.
+struct Open<'a>(&'a Control);
+
+impl<'a> Open<'a> {
+    fn new(control: &'a Control) -> Self {
+        let now = control.open.fetch_add(1, Ordering::Relaxed) + 1;
+        control.most_open.fetch_max(now, Ordering::Relaxed);
+        Self(control)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Control {
     /// When the next `bytes` may go.
     fn admit(&self, bytes: usize) -> Option<Instant> {
@@ -123,6 +161,7 @@ async fn accept(listener: TcpListener, control: Arc<Control>) {
 
 async fn connection(client: TcpStream, control: Arc<Control>) {
     let target = *control.target.lock().unwrap_or_else(PoisonError::into_inner);
+    let _open = Open::new(&control);
     let refused = *control.fault.borrow() == Fault::Refuse;
     let server = match target {
         Some(target) if !refused => TcpStream::connect(target).await.ok(),
@@ -177,6 +216,7 @@ async fn spoil(
             flip(block, seen, every);
         }
         seen += length as u64;
+        control.passed.fetch_add(length as u64, Ordering::Relaxed);
         if let Some(at) = control.admit(length) {
             sleep_until(at).await;
         }
