@@ -147,6 +147,7 @@ async fn remember(
     Ok(())
 }
 
+/// The highest number wins, but nothing follows a deletion.
 async fn assign(
     transaction: &mut Transaction<'_, Sqlite>,
     (file, seq, state): (FileId, u64, &str),
@@ -155,7 +156,7 @@ async fn assign(
     let changed = sqlx::query(
         "insert into assignment (file, seq, state) values (?, ?, ?)
          on conflict (file) do update set seq = excluded.seq, state = excluded.state
-         where excluded.seq > assignment.seq and assignment.state <> 'deleted'",
+         where assignment.state <> 'deleted' and (excluded.seq > assignment.seq or excluded.state = 'deleted')",
     )
     .bind(file.as_bytes().as_slice())
     .bind(to_sql(seq))
@@ -217,7 +218,7 @@ mod tests {
                 }
                 assert!(matches!(store.token(kept).await.unwrap(), Some(Standing::Granted(_))));
                 assert_eq!(store.token(revoked).await.unwrap(), Some(Standing::Revoked));
-                assert!(store.is_unwanted(file).await.unwrap());
+                assert!(store.is_unwanted(file).await.unwrap() && store.is_unwanted(gone).await.unwrap());
                 assert_eq!(store.cursors().await.unwrap().of(&Stream::All), 6);
                 store.close().await;
             });
