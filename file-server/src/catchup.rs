@@ -170,7 +170,7 @@ impl Follower {
         let Effects { granted, revoked, dropped, new_epoch } = self.server.store.apply(batch).await?;
         self.server.metrics.events.add(u64::try_from(batch.events.len()).unwrap_or(u64::MAX));
         if new_epoch {
-            tracing::info!(epoch = %batch.epoch, "the catalogue is in an epoch new to this server: what was known of tokens is void");
+            tracing::info!(epoch = %batch.epoch, "another epoch of the catalogue: grants and cursors are void");
             self.server.tokens.forget_all();
             self.server.blobs.changed.notify_one();
         }
