@@ -91,7 +91,7 @@ pub struct Listen {
     /// The address to listen on; port 0 takes any free one
     #[arg(long, env = "DDM_LISTEN", default_value = "127.0.0.1:9000", value_name = "ADDRESS", global = true)]
     pub listen: SocketAddr,
-    /// The address at which clients reach this server [default: http://<listen>]
+    /// The address at which clients reach this server [default: that of --listen]
     #[arg(long, env = "DDM_PUBLIC_URL", value_name = "URL", global = true)]
     pub public_url: Option<Url>,
     /// The name of the place where this server stands
@@ -106,7 +106,7 @@ pub struct Storage {
     /// The folder for everything this server keeps; one process at a time
     #[arg(long, env = "DDM_DATA", default_value = "/var/lib/ddm/file-server", value_name = "FOLDER", global = true)]
     pub data: PathBuf,
-    /// The folder for files still being received, on the same file system [default: <data>/partial]
+    /// The folder for files still being received, on the same file system [default: partial in --data]
     #[arg(long, env = "DDM_PARTIAL_DIR", value_name = "FOLDER", global = true)]
     pub partial_dir: Option<PathBuf>,
 }
