@@ -30,6 +30,7 @@ use crate::{
     registration::Registration,
     reports::Reporter,
     routes::router,
+    sendfile::Sendfile,
     server::Server,
     store::Store,
     tokens::Tokens,
@@ -99,7 +100,7 @@ impl App {
         // Cancelled once no request is left: until then chunks may still be waiting for their sync.
         let drained = CancellationToken::new();
         tasks.spawn("commits", server.blobs.clone().keep_committing(queue, drained.clone()));
-        let serving = listen::serve(listener, router(server.clone()), limits, shutdown.clone());
+        let serving = listen::serve_over(Sendfile, listener, router(server.clone()), limits, shutdown.clone());
         tasks.spawn("listener", async move {
             let _drained = drained.drop_guard();
             serving.await

@@ -22,7 +22,6 @@ mod blob;
 mod body;
 mod commit;
 mod folder;
-mod pool;
 mod readback;
 mod recover;
 mod upload;
@@ -31,7 +30,6 @@ pub(crate) use blob::Blob;
 pub(crate) use body::{RangeBody, Segment};
 pub(crate) use commit::Queue;
 pub(crate) use folder::Folder;
-pub(crate) use pool::Pool;
 pub(crate) use upload::Received;
 
 /// Verified chunks that may wait for the next sync.
@@ -84,7 +82,6 @@ pub(crate) struct Blobs {
     folder: Arc<Folder>,
     store: Store,
     metrics: Arc<Metrics>,
-    pool: Arc<Pool>,
     open: Mutex<HashMap<FileId, Open>>,
     most_open: usize,
     uses: AtomicU64,
@@ -118,7 +115,6 @@ impl Blobs {
             folder,
             store,
             metrics,
-            pool: Arc::default(),
             open: Mutex::default(),
             most_open,
             uses: AtomicU64::new(0),
@@ -175,11 +171,6 @@ impl Blobs {
         }
         self.changed.notify_one();
         Ok(())
-    }
-
-    /// The buffers of bodies.
-    pub(crate) const fn pool(&self) -> &Arc<Pool> {
-        &self.pool
     }
 
     /// The folders.

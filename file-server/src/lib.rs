@@ -14,6 +14,7 @@ mod registration;
 mod reports;
 mod routes;
 mod running;
+mod sendfile;
 mod server;
 mod store;
 mod tokens;

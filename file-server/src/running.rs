@@ -4,10 +4,11 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
+use tokio_util::sync::CancellationToken;
 use wire::Digest;
 
 /// The bodies being sent.
@@ -19,7 +20,7 @@ pub(crate) struct Running {
 
 #[derive(Debug)]
 struct Shared {
-    cut: Arc<AtomicBool>,
+    cut: CancellationToken,
     bodies: usize,
 }
 
@@ -28,14 +29,14 @@ struct Shared {
 pub(crate) struct Body {
     running: Arc<Running>,
     token: Digest,
-    cut: Arc<AtomicBool>,
+    cut: CancellationToken,
 }
 
 impl Running {
     /// Notes a body. To be called *before* the token is judged: a revocation that comes after the judgement finds it.
     pub(crate) fn enter(self: &Arc<Self>, token: Digest) -> Body {
         let mut by_token = self.lock();
-        let shared = by_token.entry(token).or_insert_with(|| Shared { cut: Arc::default(), bodies: 0 });
+        let shared = by_token.entry(token).or_insert_with(|| Shared { cut: CancellationToken::new(), bodies: 0 });
         shared.bodies += 1;
         self.count.fetch_add(1, Ordering::Relaxed);
         Body { running: self.clone(), token, cut: shared.cut.clone() }
@@ -45,7 +46,7 @@ impl Running {
     pub(crate) fn cut(&self, token: &Digest) -> usize {
         // Taken out of the map, so that a body that enters later is judged by what is known then.
         self.lock().remove(token).map_or(0, |shared| {
-            shared.cut.store(true, Ordering::Release);
+            shared.cut.cancel();
             shared.bodies
         })
     }
@@ -61,9 +62,14 @@ impl Running {
 }
 
 impl Body {
+    /// Cancelled when the body must end.
+    pub(crate) const fn token(&self) -> &CancellationToken {
+        &self.cut
+    }
+
     /// Whether the body must end now.
     pub(crate) fn is_cut(&self) -> bool {
-        self.cut.load(Ordering::Acquire)
+        self.cut.is_cancelled()
     }
 }
 
@@ -71,7 +77,8 @@ impl Drop for Body {
     fn drop(&mut self) {
         self.running.count.fetch_sub(1, Ordering::Relaxed);
         let mut by_token = self.running.lock();
-        if let Some(shared) = by_token.get_mut(&self.token).filter(|shared| Arc::ptr_eq(&shared.cut, &self.cut)) {
+        // One that was cut is not the one that others entered later.
+        if let Some(shared) = by_token.get_mut(&self.token).filter(|_| !self.cut.is_cancelled()) {
             shared.bodies -= 1;
             if shared.bodies == 0 {
                 by_token.remove(&self.token);

@@ -12,6 +12,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::JoinSet,
@@ -54,11 +55,49 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| anyhow::anyhow!("cannot listen on {address}: {error}"))
 }
 
+/// How a connection's bytes travel.
+pub trait Transport: Clone + Send + 'static {
+    /// What hyper reads from and writes to.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    /// What the handlers of a connection's requests find as an extension.
+    type Attachment: Clone + Send + Sync + 'static;
+
+    /// Takes an accepted connection over.
+    fn wrap(&self, stream: TcpStream) -> (Self::Stream, Self::Attachment);
+}
+
+/// Bytes as they are.
+#[derive(Debug, Clone, Copy)]
+pub struct Plain;
+
+impl Transport for Plain {
+    type Stream = TcpStream;
+    type Attachment = ();
+
+    fn wrap(&self, stream: TcpStream) -> (TcpStream, ()) {
+        (stream, ())
+    }
+}
+
 /// Serves `router` on `listener` until `shutdown`; then answers what is in flight, then drops it.
 ///
 /// # Errors
 /// None after the start: what fails on one connection ends that connection.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: Shutdown) -> anyhow::Result<()> {
+    serve_over(Plain, listener, router, limits, shutdown).await
+}
+
+/// As [`serve`], over connections of another kind.
+///
+/// # Errors
+/// None after the start: what fails on one connection ends that connection.
+pub async fn serve_over<T: Transport>(
+    transport: T,
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
     let slots = Arc::new(Semaphore::new(limits.connections));
     let mut connections = JoinSet::new();
     loop {
@@ -77,9 +116,14 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdo
             },
             () = shutdown.finishing().cancelled() => break,
         };
-        let connection = serve_connection(stream, router.clone(), limits.clone(), shutdown.clone());
+        // Heads and the ends of bodies must not wait for the peer's delayed acknowledgement.
+        let _ = stream.set_nodelay(true);
+        let peer = PeerAddress(stream.peer_addr().ok());
+        let (stream, attachment) = transport.wrap(stream);
+        let router = router.clone().layer(axum::Extension(peer)).layer(axum::Extension(attachment));
+        let (limits, shutdown) = (limits.clone(), shutdown.clone());
         connections.spawn(async move {
-            connection.await;
+            serve_connection(stream, router, limits, shutdown).await;
             drop(slot);
         });
     }
@@ -100,11 +144,13 @@ async fn pause_after(error: &io::Error) {
     }
 }
 
-async fn serve_connection(stream: TcpStream, router: Router, limits: Limits, shutdown: Shutdown) {
-    // Heads and the ends of bodies must not wait for the peer's delayed acknowledgement.
-    let _ = stream.set_nodelay(true);
-    let peer = stream.peer_addr().ok();
-    let service = TowerToHyperService::new(router.layer(axum::Extension(PeerAddress(peer))));
+async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    router: Router,
+    limits: Limits,
+    shutdown: Shutdown,
+) {
+    let service = TowerToHyperService::new(router);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
@@ -122,7 +168,7 @@ async fn serve_connection(stream: TcpStream, router: Router, limits: Limits, shu
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, ?peer, "connection ended");
+        tracing::debug!(%error, "connection ended");
     }
 }
 

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     fs::File,
     io::{self, IoSliceMut},
+    ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -25,7 +26,7 @@ const TMPFS: rustix::fs::FsWord = 0x0102_1994;
 pub(crate) struct Blob {
     pub(super) id: FileId,
     pub(super) layout: Layout,
-    pub(super) file: File,
+    pub(super) file: Arc<File>,
     held: Mutex<Held>,
     /// Chunks being written: two writers of one chunk would verify one set of bytes and store another.
     writing: Mutex<BTreeSet<u32>>,
@@ -35,8 +36,8 @@ pub(crate) struct Blob {
     deleted: AtomicBool,
     /// Cleared when the file system turns out not to know reads that must not wait.
     reads_at_once: AtomicBool,
-    /// How to ask for them.
-    at_once: ReadWriteFlags,
+    /// On a file system without a disk.
+    in_memory: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -60,16 +61,16 @@ impl Blob {
         // A tmpfs knows no such reads and needs none: everything on it is in memory.
         let in_memory = rustix::fs::fstatfs(&file).is_ok_and(|found| found.f_type == TMPFS);
         Self {
-            at_once: if in_memory { ReadWriteFlags::empty() } else { ReadWriteFlags::NOWAIT },
+            in_memory,
             id: row.id,
             layout: row.layout,
-            file,
+            file: Arc::new(file),
             held: Mutex::new(Held { runs: row.runs, root: row.root, sha256: row.sha256 }),
             writing: Mutex::default(),
             written: Notify::new(),
             failures: AtomicU64::new(0),
             deleted: AtomicBool::new(false),
-            reads_at_once: AtomicBool::new(true),
+            reads_at_once: AtomicBool::new(!in_memory),
         }
     }
 
@@ -136,20 +137,24 @@ impl Blob {
         }
     }
 
-    /// Reads what is in memory already; `None` when the disk would have to be waited for.
-    pub(super) fn read_at_once(&self, buffer: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+    /// Whether every `step`-th byte of `piece`, and so in all likelihood the rest, can be read without waiting for a disk.
+    pub(super) fn is_in_memory(&self, piece: &Range<u64>, step: u64) -> io::Result<bool> {
         if !self.reads_at_once.load(Ordering::Relaxed) {
-            return Ok(None);
+            return Ok(self.in_memory);
         }
-        match rustix::io::preadv2(&self.file, &mut [IoSliceMut::new(buffer)], offset, self.at_once) {
-            Ok(n) => Ok(Some(n)),
-            Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-                self.reads_at_once.store(false, Ordering::Relaxed);
-                Ok(None)
+        let step = usize::try_from(step).unwrap_or(usize::MAX);
+        for at in piece.clone().step_by(step).chain([piece.end.saturating_sub(1)]) {
+            match rustix::io::preadv2(&*self.file, &mut [IoSliceMut::new(&mut [0])], at, ReadWriteFlags::NOWAIT) {
+                Ok(_) => {}
+                Err(Errno::AGAIN | Errno::INTR) => return Ok(false),
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                    self.reads_at_once.store(false, Ordering::Relaxed);
+                    return Ok(self.in_memory);
+                }
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => Err(error.into()),
         }
+        Ok(true)
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {

@@ -1,4 +1,4 @@
-//! The body of an answer: bytes of a blob, read just before they are sent.
+//! The body of an answer: pieces of a blob, which the connection sends without their entering this process.
 
 use std::{
     collections::VecDeque,
@@ -14,8 +14,15 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
-use super::{Blob, Pool, pool::Buffer};
-use crate::{metrics::Metrics, running};
+use super::Blob;
+use crate::{
+    metrics::Metrics,
+    running,
+    sendfile::{MOST, Outlet},
+};
+
+/// How far apart to look whether a piece is in memory: the kernel reads ahead in steps of this size.
+const STEP: u64 = 128 * 1024;
 
 /// A piece of a body.
 #[derive(Debug)]
@@ -26,31 +33,31 @@ pub(crate) enum Segment {
     Text(Bytes),
 }
 
-/// A body of known length. What is in the page cache is read at once, on the thread that sends it; only what is not goes
-/// to the blocking pool. No mapping: a file that shrinks must not kill the process.
+/// A body of known length. What is in the page cache is sent at once; what is not is first read into it on the blocking
+/// pool, because the thread that sends must not wait for a disk.
 #[derive(Debug)]
 pub(crate) struct RangeBody {
     blob: Arc<Blob>,
-    pool: Arc<Pool>,
+    outlet: Outlet,
     metrics: Arc<Metrics>,
     running: running::Body,
     segments: VecDeque<Segment>,
     remaining: u64,
-    cold: Option<JoinHandle<io::Result<Buffer>>>,
+    warming: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl RangeBody {
-    /// A body that counts as running until it is dropped.
+    /// A body that counts as running until it is dropped, for the connection that `outlet` belongs to.
     pub(crate) fn new(
         blob: Arc<Blob>,
-        pool: &Arc<Pool>,
+        outlet: Outlet,
         metrics: &Arc<Metrics>,
         running: running::Body,
         segments: Vec<Segment>,
     ) -> Self {
         let segments: VecDeque<_> = segments.into_iter().filter(|segment| segment.len() > 0).collect();
         let remaining = segments.iter().map(Segment::len).sum();
-        Self { blob, pool: pool.clone(), metrics: metrics.clone(), running, segments, remaining, cold: None }
+        Self { blob, outlet, metrics: metrics.clone(), running, segments, remaining, warming: None }
     }
 
     /// How many bytes it has left.
@@ -58,51 +65,52 @@ impl RangeBody {
         self.remaining
     }
 
-    fn read(&mut self, range: Range<u64>, cx: &mut Context<'_>) -> Poll<io::Result<Buffer>> {
-        let mut buffer = self.pool.take();
-        let most = range.end - range.start;
-        if let Some(n) = self.blob.read_at_once(buffer.space(most), range.start)? {
-            return Poll::Ready(Ok(buffer.filled(n)));
+    /// The next piece of `range`, once it is in memory.
+    fn poll_piece(&mut self, range: &Range<u64>, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        let most = u64::try_from(MOST).unwrap_or(u64::MAX);
+        let piece = range.start..range.end.min(range.start.saturating_add(most));
+        if let Some(warming) = &mut self.warming {
+            ready!(Pin::new(warming).poll(cx)).map_err(io::Error::other)??;
+            self.warming = None;
+        } else if !self.blob.is_in_memory(&piece, STEP)? {
+            self.metrics.cold_reads.one();
+            let (blob, piece) = (self.blob.clone(), piece);
+            self.warming = Some(tokio::task::spawn_blocking(move || warm(&blob, &piece)));
+            return self.poll_piece(range, cx);
         }
-        self.metrics.cold_reads.one();
-        let blob = self.blob.clone();
-        let cold = tokio::task::spawn_blocking(move || {
-            let n = blob.file.read_at(buffer.space(most), range.start)?;
-            Ok(buffer.filled(n))
-        });
-        self.poll_cold(cold, cx)
+        self.metrics.content_bytes.add(piece.end - piece.start);
+        Poll::Ready(Ok(self.outlet.stand_in(&self.blob.file, piece, self.running.token())))
     }
 
-    fn poll_cold(
-        &mut self,
-        mut cold: JoinHandle<io::Result<Buffer>>,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<Buffer>> {
-        match Pin::new(&mut cold).poll(cx) {
-            Poll::Ready(read) => Poll::Ready(read.map_err(io::Error::other)?),
-            Poll::Pending => {
-                self.cold = Some(cold);
-                Poll::Pending
+    /// Takes `length` bytes off the front.
+    fn advance(&mut self, length: u64) {
+        self.remaining = self.remaining.saturating_sub(length);
+        let done = match self.segments.front_mut() {
+            Some(Segment::Content(range)) => {
+                range.start = range.end.min(range.start.saturating_add(length));
+                range.is_empty()
             }
+            Some(Segment::Text(_)) | None => true,
+        };
+        if done {
+            self.segments.pop_front();
         }
     }
+}
 
-    /// Hands out what was read; nothing read means that the file is shorter than it was.
-    fn deliver(&mut self, buffer: Buffer) -> io::Result<Bytes> {
-        let read = u64::try_from(buffer.as_ref().len()).unwrap_or(u64::MAX);
-        if read == 0 {
-            tracing::error!(file = %self.blob.id, "a replica is shorter on disk than it was: aborting the answer");
-            return Err(io::ErrorKind::UnexpectedEof.into());
+/// Reads a piece into the page cache.
+fn warm(blob: &Blob, piece: &Range<u64>) -> io::Result<()> {
+    let mut buffer = vec![0; usize::try_from(STEP).unwrap_or(MOST)];
+    let mut at = piece.start;
+    while at < piece.end {
+        let n = blob.file.read_at(&mut buffer, at)?;
+        if n == 0 {
+            // The connection finds out by itself and ends.
+            return Ok(());
         }
-        if let Some(Segment::Content(range)) = self.segments.front_mut() {
-            range.start = range.end.min(range.start.saturating_add(read));
-            if range.is_empty() {
-                self.segments.pop_front();
-            }
-        }
-        self.metrics.content_bytes.add(read);
-        Ok(Bytes::from_owner(buffer))
+        at = at.saturating_add(u64::try_from(n).unwrap_or(u64::MAX));
     }
+    Ok(())
 }
 
 impl Body for RangeBody {
@@ -115,24 +123,15 @@ impl Body for RangeBody {
             this.metrics.bodies_cut.one();
             return Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into())));
         }
-        let bytes = match (this.cold.take(), this.segments.front_mut()) {
-            (Some(cold), _) => {
-                let buffer = ready!(this.poll_cold(cold, cx))?;
-                this.deliver(buffer)?
-            }
-            (None, None) => return Poll::Ready(None),
-            (None, Some(Segment::Content(range))) => {
+        let bytes = match this.segments.front() {
+            None => return Poll::Ready(None),
+            Some(Segment::Text(text)) => text.clone(),
+            Some(Segment::Content(range)) => {
                 let range = range.clone();
-                let buffer = ready!(this.read(range, cx))?;
-                this.deliver(buffer)?
-            }
-            (None, Some(Segment::Text(text))) => {
-                let text = std::mem::take(text);
-                this.segments.pop_front();
-                text
+                ready!(this.poll_piece(&range, cx))?
             }
         };
-        this.remaining = this.remaining.saturating_sub(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        this.advance(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         Poll::Ready(Some(Ok(Frame::data(bytes))))
     }
 

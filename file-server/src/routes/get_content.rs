@@ -3,6 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use axum::{
+    Extension,
     body::Body,
     extract::{Request, State},
     response::{IntoResponse as _, Response},
@@ -18,6 +19,7 @@ use crate::{
     blobs::{Blob, RangeBody, Segment},
     error::Error,
     running,
+    sendfile::Outlet,
     server::Server,
     tokens::Need,
 };
@@ -33,6 +35,7 @@ const CACHE: HeaderValue = HeaderValue::from_static("private, no-store, no-trans
 pub(super) async fn get_content(
     State(server): State<Arc<Server>>,
     Path(id): Path<String>,
+    Extension(outlet): Extension<Outlet>,
     request: Request,
 ) -> Result<Response, Error> {
     let (parts, _) = request.into_parts();
@@ -45,7 +48,7 @@ pub(super) async fn get_content(
     let there = blob.representation();
     let fields = Fields::read(&parts.headers);
     let outcome = decide(&fields.conditions(parts.method == Method::HEAD), &there);
-    answer(outcome, &there, Source { server: &server, blob, running, head: parts.method == Method::HEAD })
+    answer(outcome, &there, Source { server: &server, blob, outlet, running, head: parts.method == Method::HEAD })
 }
 
 /// The header fields that decide; repeated ones are one list (RFC 9110 §5.3).
@@ -69,14 +72,15 @@ impl Fields {
 struct Source<'a> {
     server: &'a Server,
     blob: Arc<Blob>,
+    outlet: Outlet,
     running: running::Body,
     head: bool,
 }
 
 impl Source<'_> {
     fn body(self, segments: Vec<Segment>) -> (Body, u64) {
-        let Self { server, blob, running, head } = self;
-        let body = RangeBody::new(blob, server.blobs.pool(), &server.metrics, running, segments);
+        let Self { server, blob, outlet, running, head } = self;
+        let body = RangeBody::new(blob, outlet, &server.metrics, running, segments);
         let length = body.remaining();
         if head { (Body::empty(), length) } else { (Body::new(body), length) }
     }
