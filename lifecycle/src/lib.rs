@@ -1,10 +1,12 @@
 #![doc = include_str!("../README.md")]
 
+pub mod healthcheck;
 pub mod http;
 pub mod listen;
 pub mod private_file;
 pub mod settings;
 pub mod shutdown;
+pub mod systemd;
 pub mod tasks;
 pub mod telemetry;
 

@@ -5,6 +5,8 @@ use std::{io, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::systemd;
+
 /// How long requests in flight may take after the first signal.
 pub const GRACE: Duration = Duration::from_secs(30);
 
@@ -58,6 +60,7 @@ impl Shutdown {
             grace_s = grace.as_secs(),
             "stopping: requests in flight may finish, a second signal drops them"
         );
+        systemd::notify_stopping();
         self.finish();
         tokio::select! {
             _ = terminate.recv() => {}
