@@ -1,6 +1,9 @@
 //! The command line: the server itself, and accounts, which are made on the machine that keeps them.
 
-use std::io::{self, IsTerminal as _, Read as _};
+use std::{
+    io::{self, IsTerminal as _, Read as _},
+    path::PathBuf,
+};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -41,6 +44,16 @@ pub enum Command {
     /// Make and change accounts
     #[command(subcommand)]
     User(UserCommand),
+    /// Ask the server on this machine whether it is ready; exit status 1 if not
+    Healthcheck,
+    /// Make the secrets of a deployment: of info-server, file servers and RabbitMQ, each in a folder of its own
+    Secrets {
+        /// Where to make the folders `info`, `provider` and `broker`; what is there stays
+        folder: PathBuf,
+        /// Host and port at which RabbitMQ will be reached
+        #[arg(long, default_value = "broker:5672", value_name = "HOST:PORT")]
+        broker: String,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell

@@ -13,6 +13,7 @@ mod probe;
 pub mod registry;
 mod relay;
 mod routes;
+pub mod secrets;
 pub mod store;
 
 pub use app::App;

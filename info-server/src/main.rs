@@ -5,6 +5,7 @@ use std::{path::Path, process::ExitCode};
 use ddm_info_server::{
     App,
     command::{self, Command, CommandLine},
+    secrets,
 };
 use lifecycle::{Shutdown, shutdown::GRACE};
 
@@ -32,6 +33,11 @@ async fn run(line: CommandLine) -> anyhow::Result<()> {
             return Ok(());
         }
         Some(Command::User(user)) => return command::run(user, &line.config).await,
+        Some(Command::Healthcheck) => return lifecycle::healthcheck::run(line.config.place.listen).await,
+        Some(Command::Secrets { folder, broker }) => {
+            line.telemetry.install()?;
+            return secrets::make(&folder, &broker);
+        }
         Some(Command::Serve) | None => {}
     }
     line.telemetry.install()?;
@@ -39,6 +45,8 @@ async fn run(line: CommandLine) -> anyhow::Result<()> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "listening on http://{}", app.local_addr()?);
     let shutdown = Shutdown::new();
     let signals = tokio::spawn(shutdown.clone().follow_signals(GRACE));
+    // The port is open: what connects from now on is answered.
+    lifecycle::systemd::notify_ready();
     app.run(shutdown).await?;
     signals.abort();
     tracing::info!("stopped");
