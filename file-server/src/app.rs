@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
@@ -20,6 +21,8 @@ use url::Url;
 use wire::ServerId;
 
 use crate::{
+    PublicUrl,
+    address::Advertised,
     blobs::{Blobs, Folder, Queue, blocking},
     catchup::Follower,
     clock::Clock,
@@ -32,6 +35,7 @@ use crate::{
     routes::router,
     sendfile::Sendfile,
     server::Server,
+    slots,
     store::Store,
     tokens::Tokens,
 };
@@ -65,12 +69,13 @@ impl App {
         let server = Arc::new(server);
         let listener = listen::bind(config.listen.listen).await?;
         let address = listener.local_addr()?;
-        let url = match config.listen.public_url.clone() {
-            Some(url) => url,
-            None => Url::parse(&format!("http://{address}"))?,
+        let advertised = match config.listen.public_url.clone() {
+            Some(PublicUrl::Named(url)) => Advertised::Fixed(url),
+            Some(PublicUrl::Auto) => Advertised::Towards { info: config.upstream.info.clone(), port: address.port() },
+            None => Advertised::Fixed(Url::parse(&format!("http://{address}"))?),
         };
         let follower = Arc::new(Follower::new(server.clone()));
-        let registration = Registration { server: server.clone(), follower: follower.clone(), url, join_secret };
+        let registration = Registration { server: server.clone(), follower: follower.clone(), advertised, join_secret };
         Ok(Self { config, listener, address, server, queue, registration, follower, has_broker: broker.is_some() })
     }
 
@@ -122,10 +127,9 @@ impl App {
 }
 
 async fn open(config: &Config, broker: Option<&str>) -> anyhow::Result<(Server, Queue)> {
-    let (data, partial) = (config.storage.data.clone(), config.partial_folder());
-    let folder = blocking(move || Ok(Folder::prepare(&data, &partial))).await??;
-    let identity = Identity::read_or_make(&config.storage.data)?;
-    let database = config.storage.data.join("file-server.db");
+    let (data, folder) = take_folder(config).await?;
+    let identity = Identity::read_or_make(&data)?;
+    let database = data.join("file-server.db");
     let store = Store::open(&database).await.with_context(|| format!("cannot open {}", database.display()))?;
     let metrics = Arc::new(Metrics::default());
     let (blobs, queue) = Blobs::open(folder, store.clone(), metrics.clone(), config.limits.open_files).await?;
@@ -150,6 +154,18 @@ async fn open(config: &Config, broker: Option<&str>) -> anyhow::Result<(Server, 
         probing: Arc::default(),
     };
     Ok((server, queue))
+}
+
+/// The data folder, locked.
+async fn take_folder(config: &Config) -> anyhow::Result<(PathBuf, Folder)> {
+    let (slots, data, partial) = (config.storage.slots.clone(), config.storage.data.clone(), config.partial_folder());
+    blocking(move || {
+        Ok(match slots {
+            Some(slots) => slots::take(&slots),
+            None => Folder::prepare(&data, &partial).map(|folder| (data, folder)),
+        })
+    })
+    .await?
 }
 
 async fn drain(server: Arc<Server>, shutdown: Shutdown) -> anyhow::Result<()> {

@@ -29,7 +29,7 @@ mod upload;
 pub(crate) use blob::Blob;
 pub(crate) use body::{RangeBody, Segment};
 pub(crate) use commit::Queue;
-pub(crate) use folder::Folder;
+pub(crate) use folder::{Folder, InUse};
 pub(crate) use upload::Received;
 
 /// Verified chunks that may wait for the next sync.

@@ -9,6 +9,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 use wire::Zone;
 
+use crate::PublicUrl;
+
 /// Where settings are looked for when no file is named.
 pub const DEFAULT_FILE: &str = "/etc/ddm/file-server.toml";
 
@@ -34,6 +36,8 @@ pub enum Command {
     Serve,
     /// Publish files through this server
     Import(Import),
+    /// Ask the server on this machine whether it is ready; exit status 1 if not
+    Healthcheck,
     /// Print the completions for a shell
     Completions {
         /// Which shell
@@ -91,9 +95,10 @@ pub struct Listen {
     /// The address to listen on; port 0 takes any free one
     #[arg(long, env = "DDM_LISTEN", default_value = "127.0.0.1:9000", value_name = "ADDRESS", global = true)]
     pub listen: SocketAddr,
-    /// The address at which clients reach this server [default: that of --listen]
+    /// The address at which clients reach this server, or `auto`: this machine's own on the way to the info-server [default:
+    /// that of --listen]
     #[arg(long, env = "DDM_PUBLIC_URL", value_name = "URL", global = true)]
-    pub public_url: Option<Url>,
+    pub public_url: Option<PublicUrl>,
     /// The name of the place where this server stands
     #[arg(long, env = "DDM_ZONE", default_value = "default", global = true)]
     pub zone: Zone,
@@ -106,6 +111,9 @@ pub struct Storage {
     /// The folder for everything this server keeps; one process at a time
     #[arg(long, env = "DDM_DATA", default_value = "/var/lib/ddm/file-server", value_name = "FOLDER", global = true)]
     pub data: PathBuf,
+    /// A folder that several servers share, instead of --data: each keeps everything in the first slot that is free
+    #[arg(long, env = "DDM_SLOTS", value_name = "FOLDER", global = true, conflicts_with = "data")]
+    pub slots: Option<PathBuf>,
     /// The folder for files still being received, on the same file system [default: partial in --data]
     #[arg(long, env = "DDM_PARTIAL_DIR", value_name = "FOLDER", global = true)]
     pub partial_dir: Option<PathBuf>,
@@ -161,10 +169,14 @@ impl Config {
             public_url.is_some() || !listen.ip().is_unspecified(),
             "--listen {listen} names no address that clients could reach: name one with --public-url"
         );
-        if let Some(url) = public_url {
+        if let Some(PublicUrl::Named(url)) = public_url {
             check_base("--public-url", url)?;
         }
         check_base("--info", &self.upstream.info)?;
+        anyhow::ensure!(
+            self.storage.slots.is_none() || self.storage.partial_dir.is_none(),
+            "--slots gives every server a folder of its own, --partial-dir all of them the same one: drop one"
+        );
         let Upstream { join_secret_file, join_secret, amqp, amqp_file, .. } = &self.upstream;
         anyhow::ensure!(
             join_secret.is_none() || join_secret_file.is_none(),
@@ -250,6 +262,7 @@ mod tests {
             (&["--listen", "0.0.0.0:9000"][..], "--public-url"),
             (&["--public-url", "ftp://x"], "--public-url"),
             (&["--public-url", "http://u:p@x/"], "--public-url"),
+            (&["--slots", "a", "--partial-dir", "b"], "--slots"),
             (&["--info", "http://x/?a=b"], "--info"),
             (&["--join-secret", "a", "--join-secret-file", "b"], "--join-secret"),
             (&["--amqp", "amqp://x", "--amqp-file", "b"], "--amqp"),

@@ -36,6 +36,7 @@ const REGISTRATION: Duration = Duration::from_secs(20);
 /// # Errors
 /// With what is wrong and what to do about it. What was published before stays.
 pub async fn run(config: Config, import: Import) -> anyhow::Result<()> {
+    anyhow::ensure!(config.storage.slots.is_none(), "an import goes through one server: name its folder with --data");
     anyhow::ensure!(import.name.is_none() || import.paths.len() == 1, "--name fits one file only");
     let shutdown = Shutdown::new();
     let signals = tokio::spawn(shutdown.clone().follow_signals(GRACE));

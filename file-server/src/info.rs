@@ -41,6 +41,8 @@ const LOG_PIECE: usize = 8 << 20;
 pub(crate) enum InfoError {
     #[error("the info-server cannot be reached: {0}")]
     Unreachable(#[from] reqwest::Error),
+    #[error("no address of this machine leads to the info-server: {0}")]
+    NoRoute(std::io::Error),
     #[error("the info-server answered {0}")]
     Status(StatusCode),
     #[error("the info-server's answer cannot be read: {0}")]

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod address;
 mod answer;
 mod app;
 mod apply;
@@ -16,10 +17,12 @@ mod routes;
 mod running;
 mod sendfile;
 mod server;
+mod slots;
 mod store;
 mod tokens;
 
 pub mod config;
 pub mod import;
 
+pub use address::PublicUrl;
 pub use app::App;

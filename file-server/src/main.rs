@@ -38,6 +38,7 @@ async fn start(cli: Cli) -> anyhow::Result<()> {
     cli.config.check()?;
     match cli.command {
         Some(Command::Import(import)) => import::run(cli.config, import).await,
+        Some(Command::Healthcheck) => lifecycle::healthcheck::run(cli.config.listen.listen).await,
         Some(Command::Serve | Command::Completions { .. }) | None => serve(cli.config).await,
     }
 }
@@ -46,6 +47,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let app = App::build(config).await?;
     let shutdown = Shutdown::new();
     let signals = tokio::spawn(shutdown.clone().follow_signals(GRACE));
+    // The port is open: what connects from now on is answered.
+    lifecycle::systemd::notify_ready();
     let outcome = app.run(shutdown).await;
     signals.abort();
     outcome

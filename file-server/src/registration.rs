@@ -13,7 +13,7 @@ use secrecy::SecretString;
 use url::Url;
 use wire::server::{Heartbeat, HeartbeatAnswer};
 
-use crate::{blobs::blocking, catchup::Follower, info::InfoError, server::Server};
+use crate::{address::Advertised, blobs::blocking, catchup::Follower, info::InfoError, server::Server};
 
 /// From one heartbeat to the next.
 const INTERVAL: Duration = Duration::from_secs(3);
@@ -26,7 +26,7 @@ pub(crate) struct Registration {
     pub(crate) server: Arc<Server>,
     pub(crate) follower: Arc<Follower>,
     /// Where clients reach this server.
-    pub(crate) url: Url,
+    pub(crate) advertised: Advertised,
     pub(crate) join_secret: Option<SecretString>,
 }
 
@@ -46,9 +46,9 @@ impl Registration {
             self.server.registered.send_replace(beaten.is_ok());
             may_be_listed = !matches!(beaten, Err(InfoError::Status(_)));
             let pause = match beaten {
-                Ok(answer) => {
+                Ok((answer, url)) => {
                     if last_failure.take().is_some() || marked.is_none() {
-                        self.greet(&answer);
+                        self.greet(&answer, &url);
                     }
                     if marked.is_none_or(|at| at.elapsed() >= MARK_EVERY) {
                         self.mark(answer.now).await;
@@ -79,12 +79,12 @@ impl Registration {
         Ok(())
     }
 
-    async fn beat(&self) -> Result<HeartbeatAnswer, InfoError> {
+    async fn beat(&self) -> Result<(HeartbeatAnswer, Url), InfoError> {
         let folder = self.server.blobs.folder().clone();
         let free_bytes = blocking(move || folder.free_bytes()).await.unwrap_or(0);
         let mut heartbeat = Heartbeat {
             zone: self.server.zone.clone(),
-            url: self.url.clone(),
+            url: self.advertised.now().await.map_err(InfoError::NoRoute)?,
             instance: self.server.identity.instance,
             secret_sha256: None,
             load: u32::try_from(self.server.running.count()).unwrap_or(u32::MAX),
@@ -103,11 +103,11 @@ impl Registration {
         if let Err(error) = self.follower.compare(answer.epoch, &answer.streams).await {
             tracing::error!(%error, "the cursors cannot be read");
         }
-        Ok(answer)
+        Ok((answer, heartbeat.url))
     }
 
-    fn greet(&self, answer: &HeartbeatAnswer) {
-        let (server, url) = (&self.server.identity.id, &self.url);
+    fn greet(&self, answer: &HeartbeatAnswer, url: &Url) {
+        let server = &self.server.identity.id;
         tracing::info!(%server, %url, "registered with the info-server");
         if !answer.reachable {
             tracing::warn!(%server, %url, "the info-server cannot reach this address: nobody is sent here (--public-url)");

@@ -11,6 +11,11 @@ use anyhow::Context as _;
 use rustix::fs::FallocateFlags;
 use wire::FileId;
 
+/// A data folder belongs to somebody else.
+#[derive(Debug, thiserror::Error)]
+#[error("another file server works on {}: each needs a --data folder of its own", .0.display())]
+pub(crate) struct InUse(PathBuf);
+
 /// Where blobs lie, and the lock that keeps other processes away from them.
 #[derive(Debug)]
 pub(crate) struct Folder {
@@ -151,9 +156,7 @@ fn lock(data: &Path) -> anyhow::Result<File> {
     let file = file.with_context(|| format!("cannot open {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            anyhow::bail!("another file server works on {}: each needs a --data folder of its own", data.display())
-        }
+        Err(TryLockError::WouldBlock) => Err(InUse(data.to_owned()).into()),
         Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
     }
 }
