@@ -1,6 +1,10 @@
 //! The command line.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, Command as ClapCommand, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
@@ -83,6 +87,11 @@ pub enum Command {
     Completions {
         /// The shell
         shell: Shell,
+    },
+    /// Write the manual's pages, one for each command
+    Man {
+        /// The folder to write them to
+        folder: PathBuf,
     },
 }
 
@@ -193,6 +202,14 @@ fn takes_next(command: &ClapCommand, option: &str) -> bool {
 /// Prints the completion script.
 pub fn print_completions(shell: Shell) {
     clap_complete::generate(shell, &mut CommandLine::command(), "ddm-client", &mut std::io::stdout());
+}
+
+/// Writes the manual's pages.
+///
+/// # Errors
+/// When the folder cannot be written.
+pub fn write_man_pages(folder: &Path) -> std::io::Result<()> {
+    clap_mangen::generate_to(CommandLine::command(), folder)
 }
 
 #[cfg(test)]

@@ -98,6 +98,7 @@ async fn short(context: &Context, command: Command) -> anyhow::Result<Exit> {
         Command::Login { email } => login::run(context, email).await?,
         Command::Logout => logout::run(context).await?,
         Command::Completions { shell } => cli::print_completions(shell),
+        Command::Man { folder } => cli::write_man_pages(&folder)?,
         Command::Get(_) | Command::Publish(_) => {}
     }
     Ok(Exit::Done)
