@@ -18,7 +18,7 @@ use transfer::{
     info::InfoServer,
     progress::{Progress, Snapshot},
 };
-use wire::{FileId, catalog::NewFile, server::ServerInfo};
+use wire::{FileId, ServerId, catalog::NewFile, server::ServerInfo};
 
 use crate::{
     cli::{CommandLine, Home},
@@ -116,32 +116,39 @@ async fn download(context: &Context, fleet: &mut Fleet, file: FileId, folder: &P
     let servers = context.info_server()?.servers().await?.servers;
     let fetching = get::fetch(context, &get, display, (progress.clone(), notices));
     tokio::pin!(fetching);
+    let mut stopped = None;
     let fetched = tokio::select! {
         fetched = &mut fetching => fetched,
-        stopped = stop_busiest(fleet, &progress, &servers) => {
-            stopped?;
+        dropped = stop_busiest(fleet, &progress, &servers) => {
+            stopped = dropped?;
             fetching.await
         }
     };
     let (place, report) = fetched?;
+    // Told now: while the bars were drawn the terminal was theirs.
+    if let Some((server, percent)) = stopped {
+        println!("{server} was stopped in the middle of the download, at {percent} %; the others went on.");
+    }
     progress::finish(display, &place.path(), &report);
     Ok(())
 }
 
-/// Waits until some of the file is there, then drops the server that gave most of it.
-async fn stop_busiest(fleet: &mut Fleet, progress: &Progress, servers: &[ServerInfo]) -> anyhow::Result<()> {
-    let reached = |now: &Snapshot| now.bytes_total > 0 && now.bytes_done * 100 >= now.bytes_total * STOP_AT;
+/// Waits until some of the file is there, then drops the server that gave most of it; says which, and when.
+async fn stop_busiest(
+    fleet: &mut Fleet,
+    progress: &Progress,
+    servers: &[ServerInfo],
+) -> anyhow::Result<Option<(ServerId, u64)>> {
+    let percent = |now: &Snapshot| (now.bytes_done * 100).checked_div(now.bytes_total).unwrap_or(0);
     let mut now = progress.snapshot();
-    while !reached(&now) || servers.len() < 2 {
+    while percent(&now) < STOP_AT || servers.len() < 2 {
         tokio::time::sleep(GLANCE).await;
         now = progress.snapshot();
     }
     let busiest = now.sources.iter().max_by_key(|source| source.bytes).map(|source| &source.server);
-    if let Some(server) = servers.iter().find(|server| Some(&server.id) == busiest) {
-        fleet.drop_file_server(server.url.port()).await?;
-        eprintln!("Stopped {} in the middle of the download.", server.id);
-    }
-    Ok(())
+    let Some(server) = servers.iter().find(|server| Some(&server.id) == busiest) else { return Ok(None) };
+    fleet.drop_file_server(server.url.port()).await?;
+    Ok(Some((server.id.clone(), percent(&now))))
 }
 
 fn next_steps(fleet: &Fleet, home: &Path, file: FileId) {

@@ -239,9 +239,9 @@ impl Schedule {
         held.counted += len_of(self.layout, chunk..chunk + 1);
         self.verified.insert(chunk..chunk + 1);
         self.last_verified = now;
-        let (source, counted) = (held.source, held.counted);
+        let (source, started, counted) = (held.source, held.started, held.counted);
         self.received(request, counted, now);
-        self.sources.get_mut(source).is_some_and(|seat| seat.health.proved())
+        self.sources.get_mut(source).is_some_and(|seat| seat.health.proved(started))
     }
 
     /// The request will not begin chunk `end` or a later one: those are free again. Returns how many that are.

@@ -15,7 +15,7 @@ async fn once(more: &[&str]) -> anyhow::Result<String> {
     let output = finish(local.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?).await?;
     let (out, err) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
     assert!(output.status.success(), "{out}{err}");
-    assert!(err.contains("in the middle of the download"), "{out}{err}");
+    assert!(out.contains("was stopped in the middle of the download"), "{out}{err}");
     assert!(out.contains("256.0 MiB verified in"), "{out}");
     assert_eq!(std::fs::read_dir(folder.path())?.count(), 0, "--once leaves nothing behind");
     Ok(out)

@@ -59,8 +59,12 @@ impl Health {
         self.proven |= self.tries == 0;
     }
 
-    /// It gave a verified chunk. Returns whether it had been failing.
-    pub(super) fn proved(&mut self) -> bool {
+    /// It gave a verified chunk, to a request begun at `started`. Returns whether it had been failing.
+    pub(super) fn proved(&mut self, started: Duration) -> bool {
+        // What was on its way when the source failed says nothing about how it fares since.
+        if self.tries > 0 && started <= self.failed_at {
+            return false;
+        }
         self.proven = true;
         std::mem::take(&mut self.tries) > 0
     }
@@ -120,9 +124,10 @@ mod tests {
         assert_eq!(rests, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000]);
         health.answered();
         assert_eq!(health.slots(4, false, now), 1, "an answer alone is not believed");
-        assert!(health.proved());
+        assert!(!health.proved(health.failed_at), "what was on its way is not believed either");
+        assert!(health.proved(now));
         assert_eq!(health.slots(4, false, now), 4);
-        assert!(!health.proved());
+        assert!(!health.proved(now));
     }
 
     #[test]
