@@ -15,7 +15,8 @@ use sha2::{Digest as _, Sha256};
 use url::Url;
 use wire::token::{Kind, Token};
 
-/// Who may do what at the broker; the passwords' hashes are added to it.
+/// Who may do what at the broker; the passwords' hashes are added to it. File servers may read `ddm.dead` only because whoever
+/// declares must bind; what is parked there is nothing that their own queues do not hold.
 const DEFINITIONS: &str = include_str!("secrets/definitions.json");
 const JOIN_SECRET: &str = "join-secret";
 const BROKER_URL: &str = "broker-url";

@@ -1,0 +1,72 @@
+# Inside a container: bash installed.sh deb|rpm
+set -euo pipefail
+
+fail() {
+  echo "FAILED: $*" >&2
+  exit 1
+}
+
+case "$1" in
+  deb) dpkg --install /packages/*.deb >/tmp/log 2>&1 || fail "dpkg: $(cat /tmp/log)" ;;
+  # This system's own packages are not in rpm's database, so what they provide is not known there.
+  rpm) rpm --install --nodeps /packages/*.rpm >/tmp/log 2>&1 || fail "rpm: $(cat /tmp/log)" ;;
+esac
+
+zsh=/usr/share/zsh/vendor-completions
+[[ $1 == deb ]] || zsh=/usr/share/zsh/site-functions
+for program in ddm-info-server ddm-file-server ddm-client; do
+  [[ $($program --version) == "$program "* ]] || fail "$program does not run"
+  for file in /usr/share/bash-completion/completions/$program $zsh/_$program /usr/share/fish/vendor_completions.d/$program.fish; do
+    grep -q "$program" "$file" || fail "$file does not complete $program"
+  done
+done
+page=$(ls /usr/share/man/man1/ddm-client.1*)
+case "$page" in *.gz) zcat "$page" ;; *) cat "$page" ;; esac | grep -q '^.TH ddm-client 1' || fail "$page is no manual page"
+
+for name in info-server file-server; do
+  unit=$(ls /usr/lib/systemd/system/ddm-$name.service)
+  systemd-analyze verify "$unit" || fail "$unit"
+  exposure=$(systemd-analyze security --offline=true "$unit" | sed -n 's/.*exposure level[^:]*: \([0-9.]*\) .*/\1/p')
+  echo "ddm-$name.service: exposure $exposure of 10"
+  [[ -n $exposure && ${exposure%%.*} -lt 3 ]] || fail "$unit is not hardened"
+  getent passwd ddm-$name | grep -q ":/var/lib/ddm/$name:.*nologin" || fail "there is no user ddm-$name"
+  [[ $(stat --format '%U %a' /etc/ddm/$name.toml) == 'root 644' ]] || fail "the settings of $name are somebody else's"
+done
+
+# What systemd would do: folder, user, and a socket on which the program says that it is ready.
+pids=()
+install -d /run/check
+for name in info-server file-server; do
+  install -d -o ddm-$name -m 0750 /var/lib/ddm/$name
+  perl -MIO::Socket::UNIX -MSocket -e '
+    my $s = IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => $ARGV[0]) or die; chmod 0666, $ARGV[0];
+    alarm 20; $s->recv(my $said, 4096); print $said' /run/check/$name >/run/check/$name.said &
+  listener=$!
+  until [[ -S /run/check/$name ]]; do sleep 0.1; done
+  if [[ $name == file-server ]]; then
+    install -o ddm-file-server -m 0600 /var/lib/ddm/info-server/join-secret /etc/ddm/join-secret
+    sed -i 's|^#join-secret-file|join-secret-file|' /etc/ddm/file-server.toml
+  fi
+  NOTIFY_SOCKET=/run/check/$name setpriv --reuid ddm-$name --regid ddm-$name --clear-groups --no-new-privs \
+    --bounding-set=-all --inh-caps=-all ddm-$name 2>/run/check/$name.log &
+  pids+=($!)
+  wait $listener || fail "$name did not say that it is ready: $(cat /run/check/$name.log)"
+  grep -q READY=1 /run/check/$name.said || fail "$name said $(cat /run/check/$name.said)"
+  ddm-$name healthcheck || fail "$name is not healthy: $(cat /run/check/$name.log)"
+done
+for _ in {1..100}; do
+  if grep -q registered /run/check/file-server.log; then break; fi
+  sleep 0.1
+done
+grep -q 'registered with the info-server' /run/check/file-server.log || fail "the file server is not registered: $(cat /run/check/file-server.log)"
+kill "${pids[@]}"
+wait "${pids[@]}" || fail "a program did not stop well"
+
+# Away again; what the user changed and what was stored stays.
+case "$1" in
+  deb) dpkg --remove ddm-info-server ddm-file-server ddm-client >/tmp/log 2>&1 || fail "dpkg: $(cat /tmp/log)" ;;
+  rpm) rpm --erase ddm-info-server ddm-file-server ddm-client >/tmp/log 2>&1 || fail "rpm: $(cat /tmp/log)" ;;
+esac
+if command -v ddm-info-server ddm-file-server ddm-client; then fail "a program is left"; fi
+[[ -f /var/lib/ddm/info-server/catalogue.sqlite ]] || fail "the catalogue went with the package"
+echo "$1: installed, started, registered, stopped, removed"

@@ -1,0 +1,104 @@
+# What the parts of deploy/test share.
+
+work=$PWD/target/deploy
+export COMPOSE_PROJECT_NAME=ddm-test
+admin=admin@example.org
+password=$(head -c 12 /dev/urandom | base64)
+
+fail() {
+  echo "FAILED: $*" >&2
+  exit 1
+}
+
+# eventually SECONDS WHAT COMMAND…: waits until the command succeeds.
+eventually() {
+  local end=$((SECONDS + $1)) what=$2
+  shift 2
+  until "$@" >/dev/null 2>&1; do
+    ((SECONDS < end)) || fail "$what, not within its time: $*"
+    sleep 0.3
+  done
+}
+
+prepare() {
+  mkdir -p "$work"
+  # A login and settings of their own for the programs that run on this host.
+  home=$(mktemp -d "$work/run.XXXXXX")
+  export XDG_CONFIG_HOME=$home/config
+  unset DDM_INFO_URL DDM_ZONE DDM_CONFIG DDM_SESSION_FILE
+  trap clean_up EXIT
+  find_compose
+  make_base_images
+  # As a newcomer has it after the README's first build.
+  cargo build --release --locked --bins --package ddm-info-server --package ddm-file-server --package ddm-client
+  export PATH=$PWD/target/release:$PATH
+}
+
+clean_up() {
+  local status=$?
+  ((status == 0)) || { docker compose ps --all; docker compose logs --tail 40; } >&2 2>&1 || :
+  docker ps --all --quiet --filter label=ddm-test | xargs -r docker rm --force >/dev/null 2>&1 || :
+  docker compose --profile client down --volumes --remove-orphans --timeout 5 >/dev/null 2>&1 || :
+  docker compose -p ddm-test-zones -f deploy/zones.yaml --profile client down --volumes --timeout 5 >/dev/null 2>&1 || :
+  rm -rf "$home"
+  exit "$status"
+}
+
+# `include` came with 2.20; Debian 13's package serves older hosts.
+find_compose() {
+  local version
+  version=$(docker compose version --short 2>/dev/null || echo 0)
+  if [[ $(printf '%s\n' 2.20 "${version#v}" | sort --version-sort | head -n 1) == 2.20 ]]; then return; fi
+  export DOCKER_CONFIG=$work/docker
+  if [[ ! -x $DOCKER_CONFIG/cli-plugins/docker-compose ]]; then
+    need mmdebstrap
+    mmdebstrap --quiet --variant=extract --include=docker-compose trixie "$work/compose.tar" "${DDM_MIRROR:-$(debian_mirror)}"
+    mkdir -p "$DOCKER_CONFIG/cli-plugins"
+    tar -x -f "$work/compose.tar" -C "$DOCKER_CONFIG/cli-plugins" --strip-components=5 ./usr/libexec/docker/cli-plugins/docker-compose
+    rm "$work/compose.tar"
+  fi
+  docker compose version
+}
+
+debian_mirror() {
+  deploy/base-images --print-mirror
+}
+
+make_base_images() {
+  local image missing=0
+  for image in debian:trixie-slim rust:1.95-slim-trixie rabbitmq:4.0 ddm-checks; do
+    docker image inspect "$image" >/dev/null 2>&1 || missing=1
+  done
+  ((missing)) || return 0
+  need mmdebstrap
+  # The images trust whom this host trusts.
+  local ca=${DDM_SITE_CA:-/etc/ssl/certs/ca-certificates.crt}
+  deploy/base-images ${ca:+--ca "$ca"} debian rust rabbitmq checks
+}
+
+need() {
+  command -v "$1" >/dev/null && return
+  echo "Installing from Debian: $1"
+  local sudo=
+  [[ $(id -u) == 0 ]] || sudo=sudo
+  { $sudo apt-get update -qq && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$1"; } >/dev/null
+}
+
+up() {
+  docker compose up --detach --wait --scale provider=3 --quiet-pull "$@" 2>&1 | tail -n 3
+}
+
+address() {
+  docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' "$1" | cut -d ' ' -f 1
+}
+
+# From here on: what is seen through the client on this host.
+servers() { ddm-client --json servers; }
+live() { [[ $(servers | grep -c '"id"') == "$1" ]]; }
+log_in() {
+  docker compose exec -T info ddm-info-server user add "$admin" --role admin <<<"$password"
+  ddm-client login "$admin" <<<"$password"
+}
+# publish FILE [OPTION…]: prints the file's id.
+publish() { ddm-client publish "$@"; }
+same() { cmp "$1" "$2" || fail "$2 is not the file that was published"; }

@@ -1,0 +1,27 @@
+# Two zones of two providers each, which advertise their addresses in the network that links them.
+
+zones() {
+  docker compose down --timeout 10 >/dev/null 2>&1
+  (
+    export COMPOSE_PROJECT_NAME=ddm-test-zones COMPOSE_FILE=deploy/zones.yaml XDG_CONFIG_HOME=$home/zones
+    docker compose up --detach --wait 2>&1 | tail -n 1
+    log_in
+    eventually 30 "four providers are live" live 4
+    [[ $(servers | jq -r .zone | sort | xargs) == 'east east west west' ]] || fail "the zones are others: $(servers)"
+    local link
+    link=$(docker network inspect ddm-test-zones_link --format '{{range .Containers}}{{.IPv4Address}} {{end}}')
+    for address in $(servers | jq -r '.url | sub("^http://"; "") | sub(":.*"; "")'); do
+      [[ " $link" == *" $address/"* ]] || fail "$address is advertised and not in the link network: $link"
+    done
+    head -c 40000000 /dev/urandom >"$home/zones.bin"
+    id=$(publish "$home/zones.bin" --replicas 4 --quorum 4 | sed -n '1s/ .*//p')
+    for zone in east west; do
+      ddm-client --json --zone "$zone" "$id" -o "$home/zones-$zone.bin" >/dev/null
+      same "$home/zones.bin" "$home/zones-$zone.bin"
+    done
+    # The same from a container, as it works where the host does not reach containers.
+    docker compose run --rm -T client login "$admin" <<<"$password"
+    docker compose run --rm -T client --zone west "$id"
+    docker compose down --volumes --timeout 10 >/dev/null 2>&1
+  )
+}
