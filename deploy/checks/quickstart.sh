@@ -11,11 +11,10 @@ quickstart() {
   # What asks for a password gets it; a fresh folder stands for the user's own.
   (
     cd "$home"
-    ln -s "$OLDPWD/compose.yaml" "$OLDPWD/deploy" .
+    export COMPOSE_FILE=$OLDPWD/compose.yaml
     docker() { command docker "$@" <<<"$password"; }
     ddm-client() { command ddm-client "$@" <<<"$password"; }
-    ddm_password=$password
-    export ddm_password
+    read() { builtin read "$@" <<<"$password"; }
     set -x
     eval "$commands"
   ) || fail "the README's quick start does not work as it is written"
