@@ -1,6 +1,7 @@
 # Users, rights, ports and secrets of what runs (F55).
 
 confined() {
+  running
   local container service state pid
   for container in $(docker compose ps --quiet); do
     service=$(docker inspect --format '{{index .Config.Labels "com.docker.compose.service"}}' "$container")

@@ -1,7 +1,6 @@
 # Ranges and a download through the TLS proxy of the example, deploy/nginx.conf, with nothing changed but the addresses.
 
 nginx() {
-  source deploy/checks/faults.sh
   running
   local info provider container proxy id url token
   info=$(address "$(docker compose ps --quiet info)")
@@ -19,7 +18,7 @@ nginx() {
   eventually 15 "the proxy answers" "${through[@]}" --fail https://ddm.example.org/readyz
 
   head -c 9000001 /dev/urandom >"$home/proxied.bin"
-  id=$(publish "$home/proxied.bin" --replicas 3 --quorum 3 | sed -n '1s/ .*//p')
+  id=$(publish "$home/proxied.bin" --replicas 3 --quorum 3)
   local session
   session=$("${through[@]}" https://ddm.example.org/v1/sessions --json "{\"email\":\"$admin\",\"password\":\"$password\"}" | jq -r .token)
   token=$("${through[@]}" "https://ddm.example.org/v1/files/$id" --header "Authorization: Bearer $session" | jq -r .download.token)

@@ -1,11 +1,10 @@
 # Everything restarted, down and up again, every order of starting (S5, F24).
 
 restarts() {
-  source deploy/checks/faults.sh
   running
   local id before
   head -c 30000000 /dev/urandom >"$home/kept.bin"
-  id=$(publish "$home/kept.bin" --replicas 3 --quorum 3 | sed -n '1s/ .*//p')
+  id=$(publish "$home/kept.bin" --replicas 3 --quorum 3)
   before=$(ids)
 
   docker compose restart >/dev/null 2>&1

@@ -36,7 +36,7 @@ prepare() {
 
 clean_up() {
   local status=$?
-  ((status == 0)) || { docker compose ps --all; docker compose logs --tail 40; } >&2 2>&1 || :
+  ((status == 0)) || { docker compose ps --all; docker compose logs --tail 15; } >&2 || :
   docker ps --all --quiet --filter label=ddm-test | xargs -r docker rm --force >/dev/null 2>&1 || :
   docker compose --profile client down --volumes --remove-orphans --timeout 5 >/dev/null 2>&1 || :
   docker compose -p ddm-test-zones -f deploy/zones.yaml --profile client down --volumes --timeout 5 >/dev/null 2>&1 || :
@@ -100,5 +100,23 @@ log_in() {
   ddm-client login "$admin" <<<"$password"
 }
 # publish FILE [OPTION…]: prints the file's id.
-publish() { ddm-client publish "$@"; }
+publish() { ddm-client publish "$@" | sed -n '1s/ .*//p'; }
 same() { cmp "$1" "$2" || fail "$2 is not the file that was published"; }
+
+# Whatever a part finds running is brought to three providers and a log-in.
+running() {
+  up
+  ddm-client --json list >/dev/null 2>&1 || log_in
+  eventually 30 "three providers are live" live 3
+}
+
+bus_connected() { curl -sf http://127.0.0.1:8000/readyz | grep -q '"bus":"connected"'; }
+
+# round NAME: something small is published and fetched.
+round() {
+  local id
+  head -c 3000000 /dev/urandom >"$home/$1.in"
+  id=$(publish "$home/$1.in")
+  ddm-client --json "$id" -o "$home/$1.out" >/dev/null
+  same "$home/$1.in" "$home/$1.out"
+}

@@ -14,7 +14,7 @@ zones() {
       [[ " $link" == *" $address/"* ]] || fail "$address is advertised and not in the link network: $link"
     done
     head -c 40000000 /dev/urandom >"$home/zones.bin"
-    id=$(publish "$home/zones.bin" --replicas 4 --quorum 4 | sed -n '1s/ .*//p')
+    id=$(publish "$home/zones.bin" --replicas 4 --quorum 4)
     for zone in east west; do
       ddm-client --json --zone "$zone" "$id" -o "$home/zones-$zone.bin" >/dev/null
       same "$home/zones.bin" "$home/zones-$zone.bin"
