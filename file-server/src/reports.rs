@@ -12,7 +12,6 @@ use reqwest::StatusCode;
 use wire::{FileId, Runs, server::ReplicaReport};
 
 use crate::{
-    blobs::BlobError,
     info::InfoError,
     server::Server,
     store::{PendingReport, StoreError},
@@ -35,8 +34,6 @@ pub(crate) struct Reporter(pub(crate) Arc<Server>);
 enum ReportError {
     #[error(transparent)]
     Info(#[from] InfoError),
-    #[error(transparent)]
-    Blobs(#[from] BlobError),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -90,8 +87,9 @@ impl Reporter {
     }
 
     async fn send(&self, pending: PendingReport) -> Result<(), ReportError> {
-        let (runs, root) = match self.0.blobs.find(pending.file).await? {
-            Some(blob) => blob.progress(),
+        // From the row, read after the counter: a blob in memory lags behind the commit that the counter stands for.
+        let (runs, root) = match self.0.store.file(pending.file).await? {
+            Some(file) => (file.runs, file.root),
             None => (Runs::new(), None),
         };
         let report = ReplicaReport { counter: pending.counter, runs, root };

@@ -99,10 +99,13 @@ impl Blobs {
         for entry in &entries {
             entry.turn.blob.add(entry.turn.chunk);
         }
-        for (file, root) in complete {
-            if let Some(entry) = entries.iter().find(|entry| entry.turn.blob.id == file) {
-                entry.turn.blob.set_root(root);
+        for (file, root) in &complete {
+            if let Some(entry) = entries.iter().find(|entry| entry.turn.blob.id == *file) {
+                entry.turn.blob.set_root(*root);
             }
+        }
+        // Only now what may take its time: until here the blobs in memory lag behind their rows.
+        for (file, _) in complete {
             self.finish(file).await;
         }
         self.changed.notify_one();

@@ -83,6 +83,25 @@ async fn a_complete_replica_is_reported_even_if_it_is_empty_or_the_info_server_w
 }
 
 #[tokio::test]
+async fn files_that_are_completed_together_are_each_reported_whole() {
+    let info = Info::start().await;
+    let node = Node::start(&info).await;
+    let bytes = sample(MIB + 1);
+    let chunks: Vec<&[u8]> = bytes.chunks(MIB).collect();
+    let files: Vec<_> = std::iter::repeat_with(FileId::new).take(48).collect();
+    let tokens: Vec<_> = files.iter().map(|file| info.upload(*file, bytes.len() as u64, &node.id)).collect();
+    // The last chunks of all come at once, so that one transaction completes many files.
+    for n in 0..2 {
+        let puts = files.iter().zip(&tokens).map(|(file, token)| node.put(*file, n, token, chunks[n as usize]));
+        let statuses: Vec<_> = futures::future::join_all(puts).await.iter().map(reqwest::Response::status).collect();
+        assert!(statuses.iter().all(|status| *status == StatusCode::CREATED), "{statuses:?}");
+    }
+    let whole = |report: &wire::server::ReplicaReport| report.root.is_some() && report.runs == Runs::from(0..2);
+    info.wait_until(|told| files.iter().all(|file| told.reports.get(file).is_some_and(whole))).await;
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_crash_between_the_steps_of_completion_is_finished_at_the_next_start() {
     let info = Info::start().await;
     let node = Node::start(&info).await;
