@@ -131,6 +131,7 @@ async fn open(config: &Config, broker: Option<&str>) -> anyhow::Result<(Server, 
     let identity = Identity::read_or_make(&data)?;
     let database = data.join("file-server.db");
     let store = Store::open(&database).await.with_context(|| format!("cannot open {}", database.display()))?;
+    store.raise_report_counter(Timestamp::now()).await?;
     let metrics = Arc::new(Metrics::default());
     let (blobs, queue) = Blobs::open(folder, store.clone(), metrics.clone(), config.limits.open_files).await?;
     let info = InfoServer::new(config.upstream.info.clone(), identity.clone())?;

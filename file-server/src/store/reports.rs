@@ -1,5 +1,6 @@
 //! Changes of replicas that the info-server has not acknowledged yet.
 
+use jiff::Timestamp;
 use sqlx::{Row as _, Sqlite, Transaction};
 use wire::FileId;
 
@@ -43,6 +44,18 @@ impl Store {
         sqlx::query("delete from report where file = ? and counter = ?")
             .bind(report.file.as_bytes().as_slice())
             .bind(to_sql(report.counter))
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Has reports from now on count from `now` at least, in milliseconds since 1970. Without it a server whose database was
+    /// lost, or replaced by an older copy, would count from below what the info-server has seen, and never be heard again.
+    pub(crate) async fn raise_report_counter(&self, now: Timestamp) -> Result<(), StoreError> {
+        let mut transaction = self.write(Durability::Synced).await?;
+        sqlx::query("update state set report_counter = max(report_counter, ?)")
+            .bind(now.as_millisecond())
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;

@@ -62,6 +62,29 @@ async fn a_new_epoch_voids_grants_but_no_verified_bytes() {
 }
 
 #[tokio::test]
+async fn a_server_that_lost_its_database_is_still_heard() {
+    let info = Info::start().await;
+    let node = Node::start(&info).await;
+    let file = node.upload(&info, &sample(10)).await;
+    for _ in 0..3 {
+        node.upload(&info, &sample(10)).await;
+    }
+    info.wait_until(|told| told.reports.get(&file).is_some_and(|report| report.root.is_some())).await;
+    let data = node.stop().await;
+    for name in ["file-server.db", "file-server.db-wal", "file-server.db-shm"] {
+        let removed = std::fs::remove_file(data.path().join(name));
+        assert!(name != "file-server.db" || removed.is_ok());
+    }
+    let node = Node::start_on(&info.url, data).await;
+    let token = info.upload(file, 10, &node.id);
+    assert!(node.held(file, &token).await.runs.is_empty());
+    let told = info.told().reports[&file].counter;
+    assert_eq!(node.put(file, 0, &token, &sample(10)).await.status(), StatusCode::CREATED);
+    info.wait_until(|now| now.reports[&file].counter > told).await;
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_server_enrols_once_beats_and_says_when_it_leaves() {
     let info = Info::start().await;
     let node = Node::start(&info).await;
