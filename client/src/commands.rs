@@ -33,11 +33,7 @@ pub enum Exit {
 
 impl From<Exit> for std::process::ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Done => 0,
-            Exit::Failed => 1,
-            Exit::Interrupted => 3,
-        })
+        Self::from(exit as u8)
     }
 }
 
@@ -74,34 +70,30 @@ impl Context {
 /// Carries out a command, until it is done or `cancel` is.
 pub async fn run(line: CommandLine, cancel: CancellationToken) -> Exit {
     let context = Context { common: line.common, cancel: cancel.clone() };
-    let outcome = match line.command {
-        Command::Get(get) => get::run(&context, &get).await,
-        Command::Publish(publish) => publish::run(&context, &publish).await,
-        other => {
-            // These change nothing here that could be left half done.
-            let short = cancel.run_until_cancelled(short(&context, other)).await;
-            short.unwrap_or(Ok(Exit::Interrupted))
-        }
-    };
+    let outcome = carry_out(&context, line.command).await;
     outcome.unwrap_or_else(|error| {
         complain(&context.common, &error);
         Exit::Failed
     })
 }
 
-async fn short(context: &Context, command: Command) -> anyhow::Result<Exit> {
-    match command {
-        Command::List(list) => list::run(context, &list).await?,
-        Command::Info { file } => info::run(context, file).await?,
-        Command::Remove { file } => remove::run(context, file).await?,
-        Command::Servers => servers::run(context).await?,
-        Command::Login { email } => login::run(context, email).await?,
-        Command::Logout => logout::run(context).await?,
-        Command::Completions { shell } => cli::print_completions(shell),
-        Command::Man { folder } => cli::write_man_pages(&folder)?,
-        Command::Get(_) | Command::Publish(_) => {}
-    }
-    Ok(Exit::Done)
+async fn carry_out(context: &Context, command: Command) -> anyhow::Result<Exit> {
+    let short = async {
+        match command {
+            Command::Get(get) => return get::run(context, &get).await,
+            Command::Publish(publish) => return publish::run(context, &publish).await,
+            Command::List(list) => list::run(context, &list).await?,
+            Command::Info { file } => info::run(context, file).await?,
+            Command::Remove { file } => remove::run(context, file).await?,
+            Command::Servers => servers::run(context).await?,
+            Command::Login { email } => login::run(context, email).await?,
+            Command::Logout => logout::run(context).await?,
+            Command::Completions { shell } => cli::print_completions(shell),
+            Command::Man { folder } => cli::write_man_pages(&folder)?,
+        }
+        Ok(Exit::Done)
+    };
+    Box::pin(short).await
 }
 
 fn complain(common: &Common, error: &anyhow::Error) {

@@ -6,8 +6,7 @@ use ddm_client::{Exit, cli, session};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let file = session::folder().map(|folder| folder.join("client.toml"));
     let args = cli::with_default_command(std::env::args_os().collect());
     let environment = std::env::var_os("DDM_CONFIG").map(Into::into);
@@ -19,10 +18,22 @@ async fn main() -> ExitCode {
         eprintln!("ddm-client: {error:#}");
         return Exit::Failed.into();
     }
-    let cancel = CancellationToken::new();
-    let watcher = tokio::spawn(cancel_on_signal(cancel.clone()));
-    let exit = ddm_client::run(line, cancel).await;
-    watcher.abort();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("ddm-client: cannot start: {error}");
+            return Exit::Failed.into();
+        }
+    };
+    let exit = runtime.block_on(async {
+        let cancel = CancellationToken::new();
+        let watcher = tokio::spawn(cancel_on_signal(cancel.clone()));
+        let exit = ddm_client::run(line, cancel).await;
+        watcher.abort();
+        exit
+    });
+    // A prompt that still waits for its line must not hold the end up.
+    runtime.shutdown_background();
     exit.into()
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use bus::EventBus;
-use lifecycle::{Shutdown, Tasks, listen};
+use lifecycle::{Shutdown, Tasks, listen, private_file};
 use secrecy::SecretString;
 use tokio::{
     net::TcpListener,
@@ -100,15 +100,16 @@ impl App {
     pub async fn build(config: Config) -> anyhow::Result<Self> {
         config.check()?;
         let data = &config.place.data;
-        std::fs::create_dir_all(data).with_context(|| format!("cannot make the folder {}", data.display()))?;
+        private_file::make_folder(data).with_context(|| format!("cannot make the folder {}", data.display()))?;
         let bus = relay::bus(config.events.broker()?)?;
         let store = Store::open(&config.database()).await?;
         let registry = RwLock::new(Registry::restore(store.enrolled().await?, Instant::now()));
         let log = Log::new();
         let (grants, committer) = grants::channel(store.clone(), log.clone());
+        let join_secret = config.join_secret()?;
         let listener = listen::bind(config.place.listen).await?;
         let state = State {
-            join_secret: config.join_secret()?,
+            join_secret,
             passwords: Passwords::new().await?,
             probe: Probe::new()?,
             reported: Notify::new(),
@@ -153,7 +154,7 @@ impl App {
         let stop = shutdown.finishing().clone();
         let mut tasks = Tasks::new();
         tasks.spawn("relay", relay::run(state.clone(), stop.clone()));
-        tasks.spawn("janitor", janitor::run(state.store.clone(), state.config.events.event_retention, stop.clone()));
+        tasks.spawn("janitor", janitor::run(state.clone(), stop.clone()));
         let served = listen::serve(listener, routes::router(state.clone()), limits, shutdown.clone());
         // One task: commits go on for exactly as long as a request may wait for one.
         tasks.spawn("http", async move {

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 use jiff::Timestamp;
-use lifecycle::telemetry::Telemetry;
+use lifecycle::{private_file, telemetry::Telemetry};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
@@ -112,7 +112,7 @@ pub fn check_email(email: &str) -> Result<(), &'static str> {
 /// What is wrong with the name or the password, and the database's.
 pub async fn run(command: UserCommand, config: &Config) -> anyhow::Result<()> {
     let data = &config.place.data;
-    std::fs::create_dir_all(data).with_context(|| format!("cannot make the folder {}", data.display()))?;
+    private_file::make_folder(data).with_context(|| format!("cannot make the folder {}", data.display()))?;
     let store = Store::open(&config.database()).await?;
     let outcome = apply(command, &store).await;
     store.close().await;
@@ -161,9 +161,12 @@ pub async fn add(store: &Store, email: &str, role: Role, password: SecretString)
 
 async fn set_disabled(store: &Store, email: &str, disabled: bool) -> anyhow::Result<()> {
     let mut write = store.write().await?;
-    ensure!(accounts::set_disabled(&mut write, email, disabled).await?, "there is no account {email}");
+    ensure!(
+        accounts::set_disabled(&mut write, email, disabled, Timestamp::now()).await?,
+        "there is no account {email}"
+    );
     write.commit().await?;
-    println!("{email} {}", if disabled { "is shut; its sessions are ended." } else { "may log in again." });
+    println!("{email} {}", if disabled { "is shut; its sessions and tokens are ended." } else { "may log in again." });
     Ok(())
 }
 

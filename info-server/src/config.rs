@@ -101,7 +101,11 @@ impl Config {
         if replicas < quorum {
             bail!("--replicas {replicas} is less than --quorum {quorum}: raise one or lower the other");
         }
+        if self.place.max_connections == 0 {
+            bail!("--max-connections must be at least 1");
+        }
         for (name, time) in [
+            ("--event-retention", self.events.event_retention),
             ("--session-lifetime", self.access.session_lifetime),
             ("--download-lifetime", self.access.download_lifetime),
             ("--upload-lifetime", self.access.upload_lifetime),

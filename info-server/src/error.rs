@@ -7,6 +7,8 @@ use axum::{
 use lifecycle::http::{Refusal, not_found, unauthorized};
 use wire::Problem;
 
+use crate::store;
+
 /// Why a request was not carried out.
 #[derive(Debug)]
 pub enum Error {
@@ -36,7 +38,11 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl<E: Into<anyhow::Error>> From<E> for Error {
     fn from(error: E) -> Self {
-        Self::Internal(error.into())
+        let error = error.into();
+        if store::is_crowded(&error) {
+            return Self::Busy { status: 503, retry_after: 1, detail: "too many requests want the database" };
+        }
+        Self::Internal(error)
     }
 }
 

@@ -8,7 +8,7 @@ use argon2::{
     password_hash::{PasswordHasher as _, PasswordVerifier as _, phc::PasswordHash},
 };
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The shortest password that is taken, in characters (NIST SP 800-63B §5.1.1.2).
 pub const MIN_LEN: usize = 8;
@@ -48,8 +48,12 @@ impl Passwords {
     /// # Errors
     /// [`Crowded`] when no turn came in time, and when there is no randomness to be had.
     pub async fn hash(&self, password: SecretString) -> Result<anyhow::Result<String>, Crowded> {
-        let _turn = tokio::time::timeout(TURN, self.turns.acquire()).await.map_err(|_| Crowded)?;
-        Ok(hash(password).await)
+        Ok(hash_in_turn(password, Some(self.turn().await?)).await)
+    }
+
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, Crowded> {
+        let turn = tokio::time::timeout(TURN, self.turns.clone().acquire_owned()).await;
+        turn.ok().and_then(Result::ok).ok_or(Crowded)
     }
 
     /// Whether `password` gives `stored`; with `None`, the same work and false.
@@ -61,7 +65,7 @@ impl Passwords {
         password: SecretString,
         stored: Option<String>,
     ) -> Result<anyhow::Result<bool>, Crowded> {
-        let turn = tokio::time::timeout(TURN, self.turns.clone().acquire_owned()).await.map_err(|_| Crowded)?;
+        let turn = self.turn().await?;
         let known = stored.is_some();
         let stored = stored.unwrap_or_else(|| self.nobody.to_string());
         let verified = tokio::task::spawn_blocking(move || {
@@ -79,7 +83,13 @@ impl Passwords {
 /// # Errors
 /// When there is no randomness to be had.
 pub async fn hash(password: SecretString) -> anyhow::Result<String> {
+    hash_in_turn(password, None).await
+}
+
+/// The turn goes with the work: a requester who hangs up does not make room for another while the work goes on.
+async fn hash_in_turn(password: SecretString, turn: Option<OwnedSemaphorePermit>) -> anyhow::Result<String> {
     tokio::task::spawn_blocking(move || {
+        let _turn = turn;
         Argon2::default()
             .hash_password(password.expose_secret().as_bytes())
             .map(|hash| hash.to_string())

@@ -15,6 +15,8 @@ pub struct Shortage {
     pub quorum: u32,
     /// How many live that would take the file.
     pub fit: u32,
+    /// The server that must be among them, if it is not.
+    pub without: Option<ServerId>,
 }
 
 /// What is asked of a placement.
@@ -46,7 +48,8 @@ pub fn targets(wish: &Wish<'_>, live: &[ServerInfo]) -> Result<Vec<ServerInfo>, 
     let count = u32::try_from(fit.len()).unwrap_or(u32::MAX);
     let through_fits = through.is_none_or(|id| fit.iter().any(|server| server.id == *id));
     if count < wish.quorum || !through_fits {
-        return Err(Shortage { quorum: wish.quorum, fit: count });
+        let without = if through_fits { None } else { through.cloned() };
+        return Err(Shortage { quorum: wish.quorum, fit: count, without });
     }
     fit.sort_by_cached_key(|server| (Some(&server.id) != through, std::cmp::Reverse(draw(wish.file, &server.id))));
     let wanted = wish.policy.replicas.unwrap_or(wish.replicas).max(wish.quorum);
@@ -97,7 +100,7 @@ mod tests {
         let live = [server(1, "a", 0, ROOM), server(2, "b", 0, 0)];
         let policy = Policy::default();
         let wish = Wish { file: FileId::new(), size: 1, policy: &policy, quorum: 2, replicas: 3 };
-        assert_eq!(targets(&wish, &live).unwrap_err(), Shortage { quorum: 2, fit: 1 });
+        assert_eq!(targets(&wish, &live).unwrap_err(), Shortage { quorum: 2, fit: 1, without: None });
         let policy = Policy { zones: Some(vec!["c".parse().unwrap()]), ..Policy::default() };
         assert_eq!(targets(&Wish { policy: &policy, quorum: 1, ..wish }, &live).unwrap_err().fit, 0);
     }
@@ -113,7 +116,7 @@ mod tests {
         }
         let policy = Policy { through: Some("gone".parse().unwrap()), ..Policy::default() };
         let wish = Wish { file: FileId::new(), size: 1, policy: &policy, quorum: 1, replicas: 3 };
-        assert!(targets(&wish, &live).is_err());
+        assert_eq!(targets(&wish, &live).unwrap_err().without, policy.through);
     }
 
     #[test]

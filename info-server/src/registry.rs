@@ -31,9 +31,7 @@ pub struct Registry {
 struct Entry {
     enrolled: Enrolled,
     lease_until: Option<Instant>,
-    reachable: bool,
     load: u32,
-    free_bytes: u64,
 }
 
 /// With what right a heartbeat comes.
@@ -68,7 +66,7 @@ impl Registry {
     pub fn restore(rows: Vec<Enrolled>, now: Instant) -> Self {
         let entry = |enrolled: Enrolled| {
             let lease_until = enrolled.present.then(|| now + LEASE);
-            (enrolled.id.clone(), Entry { enrolled, lease_until, reachable: true, load: 0, free_bytes: 0 })
+            (enrolled.id.clone(), Entry { enrolled, lease_until, load: 0 })
         };
         Self { servers: rows.into_iter().map(entry).collect() }
     }
@@ -93,7 +91,7 @@ impl Registry {
             return Admission::Contest { holder: entry.enrolled.instance };
         }
         let same_place = entry.enrolled.url == heartbeat.url && entry.enrolled.zone == heartbeat.zone;
-        if same_process && same_place && entry.reachable && entry.enrolled.present {
+        if same_process && same_place && entry.enrolled.reachable && entry.enrolled.present {
             Admission::Renew
         } else {
             Admission::Check
@@ -105,13 +103,19 @@ impl Registry {
         if let Some(entry) = self.servers.get_mut(id) {
             entry.lease_until = Some(now + LEASE);
             entry.enrolled.last_seen = wall;
+            entry.enrolled.free_bytes = heartbeat.free_bytes;
             entry.load = heartbeat.load;
-            entry.free_bytes = heartbeat.free_bytes;
         }
     }
 
     /// What to store for a server that was checked; `None` when it must name its token first.
-    pub fn registration(&self, id: &ServerId, heartbeat: &Heartbeat, wall: Timestamp) -> Option<Enrolled> {
+    pub fn registration(
+        &self,
+        id: &ServerId,
+        heartbeat: &Heartbeat,
+        reachable: bool,
+        wall: Timestamp,
+    ) -> Option<Enrolled> {
         let known = self.servers.get(id).map(|entry| entry.enrolled.secret_sha256);
         Some(Enrolled {
             id: id.clone(),
@@ -120,19 +124,24 @@ impl Registry {
             secret_sha256: known.or(heartbeat.secret_sha256)?,
             instance: heartbeat.instance,
             present: true,
+            reachable,
+            free_bytes: heartbeat.free_bytes,
             last_seen: wall,
         })
     }
 
+    /// Whether a registration says nothing that is not known already, but for the time.
+    pub fn knows(&self, row: &Enrolled) -> bool {
+        self.servers.get(&row.id).is_some_and(|entry| {
+            let known = &entry.enrolled;
+            (known.instance, known.present, known.reachable) == (row.instance, row.present, row.reachable)
+                && (&known.url, &known.zone) == (&row.url, &row.zone)
+        })
+    }
+
     /// Takes in a registration that was stored.
-    pub fn register(&mut self, enrolled: Enrolled, heartbeat: &Heartbeat, reachable: bool, now: Instant) {
-        let entry = Entry {
-            enrolled,
-            lease_until: Some(now + LEASE),
-            reachable,
-            load: heartbeat.load,
-            free_bytes: heartbeat.free_bytes,
-        };
+    pub fn register(&mut self, enrolled: Enrolled, load: u32, now: Instant) {
+        let entry = Entry { enrolled, lease_until: Some(now + LEASE), load };
         self.servers.insert(entry.enrolled.id.clone(), entry);
     }
 
@@ -157,7 +166,7 @@ impl Registry {
 
     /// The servers that clients may be sent to, by id.
     pub fn live(&self, now: Instant) -> impl Iterator<Item = ServerInfo> {
-        self.servers.values().filter(move |entry| entry.reachable && entry.is_live(now)).map(Entry::info)
+        self.servers.values().filter(move |entry| entry.enrolled.reachable && entry.is_live(now)).map(Entry::info)
     }
 }
 
@@ -172,7 +181,7 @@ impl Entry {
             zone: self.enrolled.zone.clone(),
             url: self.enrolled.url.clone(),
             load: self.load,
-            free_bytes: self.free_bytes,
+            free_bytes: self.enrolled.free_bytes,
             last_seen: self.enrolled.last_seen,
         }
     }
@@ -198,8 +207,8 @@ mod tests {
         let beat = heartbeat(Some(secret));
         let mut registry = Registry::default();
         assert_eq!(registry.admit(&id, &beat, Credential::Join, now), Admission::Check);
-        let row = registry.registration(&id, &beat, Timestamp::UNIX_EPOCH).unwrap();
-        registry.register(row, &beat, true, now);
+        let row = registry.registration(&id, &beat, true, Timestamp::UNIX_EPOCH).unwrap();
+        registry.register(row, 0, now);
         (registry, id, beat, secret, now)
     }
 
@@ -258,9 +267,14 @@ mod tests {
     #[test]
     fn an_address_that_was_not_reached_is_listed_to_nobody_and_checked_again() {
         let (mut registry, id, beat, secret, now) = registered();
-        let row = registry.registration(&id, &beat, Timestamp::UNIX_EPOCH).unwrap();
-        registry.register(row, &beat, false, now);
+        let row = registry.registration(&id, &beat, false, Timestamp::UNIX_EPOCH).unwrap();
+        assert!(!registry.knows(&row));
+        registry.register(row.clone(), 0, now);
+        assert!(registry.knows(&row));
         assert_eq!(registry.live(now).count(), 0);
         assert_eq!(registry.admit(&id, &beat, Credential::Own(secret), now), Admission::Check);
+        let restored = Registry::restore(vec![row], now);
+        assert_eq!(restored.live(now).count(), 0);
+        assert_eq!(restored.admit(&id, &beat, Credential::Own(secret), now), Admission::Check);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bus::{Amqp, EventBus, Outbound, Outbox, Receipt};
+use bus::{Amqp, BusError, EventBus, Outbound, Outbox, Receipt};
 use bytes::Bytes;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio_util::sync::CancellationToken;
@@ -37,21 +37,27 @@ pub(crate) async fn run(state: Arc<State>, stop: CancellationToken) -> anyhow::R
 
 async fn relay(state: &State, stop: &CancellationToken) {
     let mut log = state.log.subscribe();
+    let mut failing = false;
     while !stop.is_cancelled() {
         log.mark_unchanged();
         let sent = stop.run_until_cancelled(send_waiting(state)).await;
         match sent {
             None => break,
             Some(Ok(0)) => {
+                failing = false;
                 tokio::select! {
                     _ = log.changed() => {}
                     () = tokio::time::sleep(EVERY) => {}
                     () = stop.cancelled() => {}
                 }
             }
-            Some(Ok(_)) => {}
+            Some(Ok(_)) => failing = false,
             Some(Err(error)) => {
-                tracing::debug!("events wait: {error:#}");
+                // The bus tells of its own outages; ours are told once each.
+                if !failing && !error.is::<BusError>() {
+                    tracing::error!("events wait: {error:#}");
+                }
+                failing = true;
                 stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await;
             }
         }

@@ -3,7 +3,12 @@
 //! SQLite in WAL mode, any number of readers and one writer. Every write begins with `BEGIN IMMEDIATE`, because a
 //! deferred transaction that turns to writing fails at once when another process (the command line) writes.
 
-use std::{path::Path, str::FromStr as _, time::Duration};
+use std::{
+    path::Path,
+    str::FromStr as _,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
@@ -29,13 +34,15 @@ const SAFE_SQLITE: (u32, u32, u32) = (3, 51, 3);
 /// How long a write waits for another process's transaction.
 const BUSY: Duration = Duration::from_secs(5);
 const READERS: u32 = 4;
+/// How long a statement waits for a connection; beyond it the caller is told to come back.
+const TURN: Duration = Duration::from_secs(5);
 
 /// Handles on the database; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
     readers: SqlitePool,
     writer: SqlitePool,
-    epoch: Epoch,
+    epoch: Arc<RwLock<Epoch>>,
 }
 
 /// A write in progress; nothing is visible before its `commit`.
@@ -59,19 +66,44 @@ impl Store {
             .statement_cache_capacity(128);
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
+            .acquire_timeout(TURN)
             .connect_with(options.clone())
             .await
             .with_context(|| format!("cannot open the database {}", path.display()))?;
         refuse_unsafe_sqlite(&writer).await?;
         migrate(&writer, path).await?;
-        let epoch = epoch(&writer).await?;
-        let readers = SqlitePoolOptions::new().max_connections(READERS).connect_with(options.read_only(true)).await?;
+        let epoch = Arc::new(RwLock::new(epoch(&writer).await?));
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(TURN)
+            .connect_with(options.read_only(true))
+            .await?;
         Ok(Self { readers, writer, epoch })
     }
 
     /// The life of this catalogue.
-    pub const fn epoch(&self) -> Epoch {
-        self.epoch
+    pub fn epoch(&self) -> Epoch {
+        *self.epoch.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins a new life if `old` is still the present one: the database was put back to an earlier state, so that the
+    /// numbers its readers have seen would be given out once more.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn begin_epoch(&self, old: Epoch) -> sqlx::Result<()> {
+        let new = Epoch::new();
+        let mut write = self.write().await?;
+        let begun = sqlx::query("update catalogue set epoch = ? where epoch = ?")
+            .bind(new.as_bytes().as_slice())
+            .bind(old.as_bytes().as_slice())
+            .execute(&mut *write)
+            .await?;
+        write.commit().await?;
+        if begun.rows_affected() == 1 {
+            *self.epoch.write().unwrap_or_else(PoisonError::into_inner) = new;
+        }
+        Ok(())
     }
 
     /// Begins a write; waits for the one before it.
@@ -80,15 +112,6 @@ impl Store {
     /// When another process holds the database for longer than the busy timeout.
     pub async fn write(&self) -> sqlx::Result<Write> {
         self.writer.begin_with("begin immediate").await
-    }
-
-    /// Whether the database answers and can be written.
-    ///
-    /// # Errors
-    /// What stands in the way.
-    pub async fn check(&self) -> sqlx::Result<()> {
-        sqlx::query("select 1 from catalogue").fetch_one(&self.readers).await?;
-        self.write().await?.rollback().await
     }
 
     /// Waits for running statements and closes every handle.
@@ -131,6 +154,11 @@ async fn epoch(pool: &SqlitePool) -> anyhow::Result<Epoch> {
     Ok(Epoch::try_from(raw.as_slice())?)
 }
 
+/// Whether a failure only means that too many want the database at once.
+pub fn is_crowded(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(sqlx::Error::PoolTimedOut))
+}
+
 /// A column that this program wrote but cannot read: damage, never a user's mistake.
 fn corrupt(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
     sqlx::Error::Decode(Box::new(error))
@@ -140,7 +168,7 @@ fn from_millis(millis: i64) -> sqlx::Result<Timestamp> {
     Timestamp::from_millisecond(millis).map_err(corrupt)
 }
 
-/// Sizes and counts fit 63 bits by their types' own bounds.
+/// What does not fit 63 bits counts as the largest that does.
 fn to_i64(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -1,12 +1,16 @@
 //! What every listener answers with when something goes wrong, and extractors that do the same.
 
+use std::time::Duration;
+
 use axum::{
     Router,
     extract::{FromRequest, FromRequestParts, Request, rejection::JsonRejection},
     http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
+use http_body::Body as _;
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 use wire::{Problem, problem::MEDIA_TYPE};
 
 /// A problem document as an answer.
@@ -30,6 +34,9 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// How long the whole of a JSON body may take: it is small.
+const BODY: Duration = Duration::from_secs(15);
+
 /// A JSON body; what cannot be read is refused with a problem document that says why.
 #[derive(Debug)]
 pub struct Json<T>(pub T);
@@ -38,10 +45,26 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        match axum::Json::from_request(request, state).await {
-            Ok(axum::Json(value)) => Ok(Self(value)),
-            Err(rejection) => Err(refused_body(&rejection)),
+        match timeout(BODY, axum::Json::from_request(request, state)).await {
+            Ok(Ok(axum::Json(value))) => Ok(Self(value)),
+            Ok(Err(rejection)) => Err(refused_body(&rejection)),
+            Err(_) => Err(Refusal(Problem::new(408, "timeout", "The body did not come in time"))),
         }
+    }
+}
+
+/// A JSON body that may be left out; then it is the default.
+#[derive(Debug)]
+pub struct OptionalJson<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJson<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        if request.body().is_end_stream() {
+            return Ok(Self(T::default()));
+        }
+        Json::from_request(request, state).await.map(|Json(value)| Self(value))
     }
 }
 

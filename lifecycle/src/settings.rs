@@ -97,7 +97,11 @@ fn knows(command: &Command, id: &str) -> bool {
 
 fn with_default(mut command: Command, id: &str, values: &[String]) -> Command {
     if command.get_arguments().any(|arg| is_setting(arg, id)) {
-        command = command.mut_arg(id, |arg| arg.required(false).default_values(values.to_vec()));
+        command = command.mut_arg(id, |arg| {
+            // What is hidden when it stands in the environment is a secret in a file, too.
+            let secret = arg.is_hide_env_values_set();
+            arg.required(false).default_values(values.to_vec()).hide_default_value(secret)
+        });
     }
     let subs: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     subs.into_iter().fold(command, |command, sub| command.mut_subcommand(sub, |sub| with_default(sub, id, values)))

@@ -32,7 +32,8 @@ impl Telemetry {
     /// # Errors
     /// When the filter cannot be read, or a log is installed already.
     pub fn install(&self) -> anyhow::Result<()> {
-        let filter = EnvFilter::try_new(&self.log)
+        // lapin logs every event that no queue was bound for, with its body; that is no event worth a line.
+        let filter = EnvFilter::try_new(format!("lapin::returned_messages=off,{}", self.log))
             .map_err(|error| anyhow::anyhow!("--log {:?} cannot be read: {error}", self.log))?;
         let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
         let installed = match self.log_format {

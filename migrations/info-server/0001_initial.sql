@@ -1,10 +1,9 @@
 -- Times are milliseconds since 1970 UTC, ids and digests raw bytes, lists JSON.
 
--- One row: which life of the catalogue this is, and how far its log was trimmed.
+-- One row: which life of the catalogue this is.
 create table catalogue (
     one integer primary key check (one = 1),
-    epoch blob not null check (length(epoch) = 16),
-    trimmed_to integer not null default 0
+    epoch blob not null check (length(epoch) = 16)
 ) strict;
 
 create table users (
@@ -33,6 +32,9 @@ create table servers (
     instance blob not null check (length(instance) = 16),
     -- A server that said goodbye is not given a lease after a restart of the info-server.
     present integer not null check (present in (0, 1)),
+    -- Whether somebody with this identity answered at the address: until then nobody is sent there.
+    reachable integer not null check (reachable in (0, 1)),
+    free_bytes integer not null,
     last_seen integer not null
 ) strict, without rowid;
 
@@ -53,6 +55,9 @@ create table files (
     check ((state = 'uploading') = (root is null) or state = 'deleting'),
     check ((sha256 is null) = (root is null) and (digests is null) = (root is null))
 ) strict, without rowid;
+
+create index files_unfinished on files (created_at) where state = 'uploading';
+create index files_deleted on files (id) where state = 'deleting';
 
 -- What each server last said about each file: its full state.
 create table replicas (
@@ -75,6 +80,7 @@ create table tokens (
     claims text not null
 ) strict, without rowid;
 create index tokens_by_expiry on tokens (expires_at);
+create index tokens_by_user on tokens (user_id);
 
 -- Facts, committed together with what they are about. `sent`: 0 waits for the bus, 1 confirmed, 2 nobody was listening.
 create table outbox (
@@ -91,5 +97,7 @@ create index outbox_waiting on outbox (seq) where sent = 0;
 -- The newest fact of each stream; outlives the facts themselves.
 create table streams (
     stream text primary key,
-    seq integer not null
+    seq integer not null,
+    -- Facts up to this one are forgotten: a reader that has not seen it needs a snapshot.
+    trimmed_to integer not null default 0
 ) strict, without rowid;

@@ -69,7 +69,7 @@ pub enum UploadError {
         reasons: String,
     },
     /// It was cancelled.
-    #[error("interrupted; publish again with the same id to resume")]
+    #[error("interrupted")]
     Interrupted,
 }
 
@@ -125,7 +125,8 @@ type Sent = (u64, Vec<(usize, Result<(), String>)>);
 
 impl Course<'_> {
     async fn run(&mut self) -> Result<(Digest, Vec<Digest>), UploadError> {
-        if self.publisher.resume {
+        // An empty file has no chunk to send: the question is what makes a target hold it.
+        if self.publisher.resume || self.layout.count() == 0 {
             let ask = self.seats.iter_mut().map(|seat| seat.ask_held(&self.publisher.client, &self.plan.upload.token));
             join_all(ask).await;
         }

@@ -17,7 +17,7 @@ use transfer::{
 };
 use wire::{
     FileId, FileName,
-    catalog::{Commit, FileSummary, NewFile, Policy},
+    catalog::{Commit, FileSummary, NewFile, Policy, UploadPlan},
 };
 
 use super::{Context, Exit, emit, say};
@@ -36,6 +36,7 @@ pub async fn run(context: &Context, publish: &Publish) -> anyhow::Result<Exit> {
         match publish_one(context, publish, path).await {
             Ok(()) => {}
             Err(error) if matches!(error.downcast_ref(), Some(UploadError::Interrupted)) => {
+                eprintln!("Interrupted; {} is not published.", path.display());
                 return Ok(Exit::Interrupted);
             }
             Err(error) => return Err(error.context(format!("cannot publish {}", path.display()))),
@@ -82,6 +83,22 @@ pub async fn send(
     new: &NewFile,
 ) -> anyhow::Result<(FileSummary, Published)> {
     let plan = context.cancel.run_until_cancelled(info.announce(new)).await.ok_or(UploadError::Interrupted)??;
+    let sent = deliver(context, info, file, (new, &plan)).await;
+    if sent.is_err()
+        && let Err(error) = info.remove(plan.id).await
+    {
+        // The info-server gives it up by itself when its upload token is over.
+        tracing::warn!("the unfinished file {} could not be removed: {error}", plan.id);
+    }
+    sent
+}
+
+async fn deliver(
+    context: &Context,
+    info: &InfoServer,
+    file: File,
+    (new, plan): (&NewFile, &UploadPlan),
+) -> anyhow::Result<(FileSummary, Published)> {
     let sent = Arc::new(AtomicU64::new(0));
     let seen = sent.clone();
     let publisher = Publisher {
@@ -92,7 +109,7 @@ pub async fn send(
     };
     let shown = show(context.common.json, new, &sent);
     let published = tokio::select! {
-        published = publisher.publish(file, &plan) => published?,
+        published = publisher.publish(file, plan) => published?,
         never = shown => match never {},
     };
     let commit = Commit { sha256: published.sha256, chunks: published.digests.clone() };

@@ -15,7 +15,7 @@ use crate::{
     app::State,
     caller::Publisher,
     error::{Error, Result, conflict, invalid},
-    placement::{self, Wish},
+    placement::{self, Shortage, Wish},
     probe::address,
     store::{
         accounts::User,
@@ -42,15 +42,7 @@ pub(super) async fn create_file(
         quorum: file.quorum,
         replicas: state.config.replication.replicas,
     };
-    let servers = placement::targets(&wish, &state.live()).map_err(|short| {
-        let detail = format!(
-            "the quorum needs {} file servers, {} live with room for the file and fit its policy: start more, or publish \
-             with a smaller quorum",
-            short.quorum, short.fit
-        );
-        let problem = conflict("too-few-servers", "Too few file servers").detail(detail);
-        Error::Refused(problem.with("quorum", short.quorum).with("live", short.fit))
-    })?;
+    let servers = placement::targets(&wish, &state.live()).map_err(|short| refused(&short))?;
     let token = Token::generate(Kind::Upload);
     let grant = Grant {
         token_hash: token.hash(),
@@ -70,6 +62,19 @@ pub(super) async fn create_file(
     let targets = servers.into_iter().map(|server| target(file.id, server)).collect::<Result<_>>()?;
     let plan = UploadPlan { id: file.id, chunk_size: file.layout.chunk_size(), quorum: file.quorum, upload, targets };
     Ok((StatusCode::CREATED, axum::Json(plan)))
+}
+
+fn refused(short: &Shortage) -> Error {
+    let Shortage { quorum, fit, without } = short;
+    let detail = match without {
+        Some(server) => format!("{server}, through which it is published, is not live or has no room for the file"),
+        None => format!(
+            "the quorum needs {quorum} file servers, {fit} live with room for the file and fit its policy: start more, \
+             or publish with a smaller quorum"
+        ),
+    };
+    let problem = conflict("too-few-servers", "Too few file servers").detail(detail);
+    Error::Refused(problem.with("quorum", *quorum).with("live", *fit))
 }
 
 fn announced(state: &State, user: User, new: &NewFile) -> Result<File> {

@@ -1,8 +1,8 @@
 use std::{sync::Arc, time::Duration};
 
-use axum::{body::Bytes, extract::State as Shared, http::StatusCode};
+use axum::{extract::State as Shared, http::StatusCode};
 use jiff::Timestamp;
-use lifecycle::http::Path;
+use lifecycle::http::{OptionalJson, Path};
 use wire::{
     FileId, TokenId, Zone,
     catalog::{FileState, IssuedToken, TokenRequest},
@@ -17,6 +17,9 @@ use crate::{
     store::{accounts::User, tokens::NewToken},
 };
 
+/// Zones in one token: with all the tokens of a group commit they must fit one event.
+const MAX_ZONES: usize = 32;
+
 /// `POST /v1/files/{id}/tokens`: a further token for a download that runs long, lives shorter, or stays in some zones.
 ///
 /// The body is optional, as everything in it is.
@@ -24,20 +27,15 @@ pub(super) async fn create_token(
     Shared(state): Shared<Arc<State>>,
     reader: Reader,
     Path(id): Path<FileId>,
-    body: Bytes,
+    OptionalJson(asked): OptionalJson<TokenRequest>,
 ) -> Result<(StatusCode, axum::Json<IssuedToken>)> {
-    let asked = if body.is_empty() {
-        TokenRequest::default()
-    } else {
-        serde_json::from_slice(&body).map_err(|error| invalid(error.to_string()))?
-    };
     let longest = state.config.access.download_lifetime;
     let lifetime = asked.lifetime_s.map_or(longest, |seconds| Duration::from_secs(seconds.into()));
     if lifetime.is_zero() || lifetime > longest {
         return Err(invalid(format!("lifetime_s must be between 1 and {}", longest.as_secs())));
     }
-    if asked.zones.as_ref().is_some_and(Vec::is_empty) {
-        return Err(invalid("zones must name at least one zone; leave it out for any"));
+    if asked.zones.as_ref().is_some_and(|zones| !(1..=MAX_ZONES).contains(&zones.len())) {
+        return Err(invalid(format!("zones must name 1 to {MAX_ZONES} zones; leave it out for any")));
     }
     let file = existing(&state, id).await?;
     if file.state != FileState::Available {

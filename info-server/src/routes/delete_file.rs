@@ -3,23 +3,20 @@ use std::sync::Arc;
 use axum::{extract::State as Shared, http::StatusCode};
 use jiff::Timestamp;
 use lifecycle::http::Path;
-use wire::{
-    FileId,
-    event::{Fact, Stream},
-};
+use wire::FileId;
 
 use super::show_file::existing;
 use crate::{
     app::State,
-    caller::Publisher,
+    caller::Reader,
     error::{Error, Result},
-    store::{accounts::Role, files, outbox},
+    store::{accounts::Role, files},
 };
 
 /// `DELETE /v1/files/{id}`: gone from the catalogue at once, from the servers as they hear of it.
 pub(super) async fn delete_file(
     Shared(state): Shared<Arc<State>>,
-    Publisher(user): Publisher,
+    Reader { user, .. }: Reader,
     Path(id): Path<FileId>,
 ) -> Result<StatusCode> {
     let file = existing(&state, id).await?;
@@ -27,8 +24,7 @@ pub(super) async fn delete_file(
         return Err(Error::Forbidden("only its publisher or an admin removes a file"));
     }
     let mut write = state.store.write().await?;
-    if files::remove(&mut write, id).await? {
-        let seq = outbox::append(&mut write, &Stream::All, &Fact::FileDeleted { file: id }, Timestamp::now()).await?;
+    if let Some(seq) = files::remove(&mut write, id, Timestamp::now()).await? {
         write.commit().await?;
         state.log.committed(seq);
         tracing::info!(file = %id, "removed");

@@ -1,34 +1,37 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{extract::State as Shared, http::StatusCode};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::app::State;
+
+/// How long the database may take to answer before this server counts as not ready.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// `GET /livez`: the event loop turns.
 pub(super) async fn show_livez() -> axum::Json<Value> {
     axum::Json(json!({ "status": "alive" }))
 }
 
-/// `GET /readyz`: the database can be written; the bus is reported, but its loss stops nothing.
+/// `GET /readyz`: the database answers; the bus and what waits for it are reported, but their state stops nothing.
+///
+/// Reads alone: whoever asks often must not stand in the way of writes.
 pub(super) async fn show_readyz(Shared(state): Shared<Arc<State>>) -> (StatusCode, axum::Json<Value>) {
     let stopping = state.shutdown.finishing().is_cancelled();
-    let database = match state.store.check().await {
-        Ok(()) => "ok".to_owned(),
-        Err(error) => {
-            tracing::warn!("not ready: {error}");
-            "cannot be written".to_owned()
-        }
+    let backlog = timeout(PATIENCE, state.store.backlog()).await.map_err(anyhow::Error::from);
+    let backlog = backlog.and_then(|backlog| Ok(backlog?));
+    if let Err(error) = &backlog {
+        tracing::warn!("not ready: {error:#}");
+    }
+    let (status, word) = match (&backlog, stopping) {
+        (_, true) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+        (Err(_), false) => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+        (Ok(_), false) => (StatusCode::OK, "ready"),
     };
-    let ready = database == "ok" && !stopping;
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let bus = state.bus.publishing().borrow().phase;
-    let word = if stopping {
-        "stopping"
-    } else if ready {
-        "ready"
-    } else {
-        "not ready"
-    };
-    (status, axum::Json(json!({ "status": word, "database": database, "bus": format!("{bus:?}").to_lowercase() })))
+    let bus = format!("{:?}", state.bus.publishing().borrow().phase).to_lowercase();
+    let (waiting, oldest) = backlog.as_ref().map_or((None, None), |(waiting, oldest)| (Some(*waiting), *oldest));
+    let database = if backlog.is_ok() { "ok" } else { "does not answer" };
+    let body = json!({ "status": word, "database": database, "bus": bus, "events_waiting": waiting, "oldest_waiting": oldest });
+    (status, axum::Json(body))
 }

@@ -94,23 +94,25 @@ async fn evict_or_refuse(state: &State, id: &ServerId, holder: wire::id::Instanc
 /// Stores a new server, process or address, after asking who answers there.
 async fn register(state: &State, id: &ServerId, beat: &Heartbeat) -> Result<bool> {
     let claimed = Identity { server: id.clone(), instance: beat.instance };
-    let reachable = match state.probe.identity(&beat.url).await {
-        Ok(identity) if identity == claimed => true,
-        Ok(other) => {
-            tracing::warn!(server = %id, url = %beat.url, answers = %other.server, "another server answers there");
-            false
-        }
-        Err(error) => {
-            tracing::warn!(server = %id, url = %beat.url, "nobody is sent there: it does not answer: {error:#}");
-            false
-        }
+    let unreachable = match state.probe.identity(&beat.url).await {
+        Ok(identity) if identity == claimed => None,
+        Ok(other) => Some(format!("{} answers there", other.server)),
+        Err(error) => Some(format!("{error:#}")),
     };
-    let row = state.registry().registration(id, beat, Timestamp::now());
+    let reachable = unreachable.is_none();
+    let row = state.registry().registration(id, beat, reachable, Timestamp::now());
     let row: Enrolled = row.ok_or(Error::Unauthenticated("this server is not enrolled here"))?;
-    let mut write = state.store.write().await?;
-    servers::save(&mut write, &row).await?;
-    write.commit().await?;
-    tracing::info!(server = %id, zone = %row.zone, url = %row.url, reachable, "registered");
-    state.registry_mut().register(row, beat, reachable, Instant::now());
+    // One that stays out of reach comes back every few seconds: that is neither a write nor a line each time.
+    if !state.registry().knows(&row) {
+        let mut write = state.store.write().await?;
+        servers::save(&mut write, &row).await?;
+        write.commit().await?;
+        if let Some(reason) = unreachable {
+            tracing::warn!(server = %id, url = %row.url, "nobody is sent there: {reason}");
+        } else {
+            tracing::info!(server = %id, zone = %row.zone, url = %row.url, "registered");
+        }
+    }
+    state.registry_mut().register(row, beat.load, Instant::now());
     Ok(reachable)
 }

@@ -18,12 +18,15 @@ use crate::{
     app::State,
     caller::FileServer,
     error::{Error, Result, invalid},
+    store::outbox::Reach,
 };
 
 /// Events in one answer; a reader further behind asks again.
 const MAX_EVENTS: u32 = 1_000;
 /// The longest long poll, in seconds.
 const MAX_WAIT: u64 = 30;
+/// How often to look even if nobody told of a commit.
+const GLANCE: Duration = Duration::from_secs(1);
 /// Revocations in one line of a snapshot.
 const LINE: usize = 256;
 
@@ -53,50 +56,52 @@ pub(super) async fn show_events(
     }
     let zone = state.registry().get(&id).map(|server| server.zone.clone()).ok_or(Error::NotFound)?;
     let streams = Stream::of_server(&id, &zone);
-    if cursor.epoch != Some(state.store.epoch()) {
+    let epoch = state.store.epoch();
+    if cursor.epoch != Some(epoch) {
         return Ok((NDJSON, snapshot(&state).await?));
     }
     let deadline = Instant::now() + Duration::from_secs(cursor.wait);
     let mut log = state.log.subscribe();
     loop {
         log.mark_unchanged();
-        let Some((as_of, events)) = state.store.facts_after(&streams, cursor.after, MAX_EVENTS).await? else {
-            return Ok((NDJSON, snapshot(&state).await?));
+        let (as_of, events) = match state.store.facts_after(&streams, cursor.after, MAX_EVENTS).await? {
+            Reach::Facts { as_of, events } => (as_of, events),
+            Reach::Trimmed => return Ok((NDJSON, snapshot(&state).await?)),
+            Reach::Ahead => {
+                tracing::error!(server = %id, after = cursor.after, "a file server has seen more events than there are: the database was put back, a new epoch begins");
+                state.store.begin_epoch(epoch).await?;
+                return Ok((NDJSON, snapshot(&state).await?));
+            }
         };
         let stopping = state.shutdown.finishing().is_cancelled();
         if !events.is_empty() || stopping || Instant::now() >= deadline {
-            let header = LogHeader { epoch: state.store.epoch(), as_of, snapshot: false };
+            let header = LogHeader { epoch, as_of, snapshot: false };
             return Ok((NDJSON, lines(&header, &events)?));
         }
         tokio::select! {
             changed = log.changed() => changed?,
-            () = tokio::time::sleep_until(deadline) => {}
+            // Another process may have written, or a requester may have hung up before its commit was told of.
+            () = tokio::time::sleep_until(deadline.min(Instant::now() + GLANCE)) => {}
             () = state.shutdown.finishing().cancelled() => {}
         }
     }
 }
 
-/// The present state, for a reader whose cursor means nothing any more: what must not be honoured.
+/// The present state, for a reader whose cursor means nothing any more: what must not be honoured or kept.
 ///
 /// Grants are left out: a file server asks for the tokens that it has not heard of.
 async fn snapshot(state: &State) -> Result<String> {
     let as_of = state.store.last_seq().await?;
     let now = Timestamp::now();
     let revocations = state.store.live_revocations(now).await?;
+    let deleted = state.store.deleted().await?;
     let epoch = state.store.epoch();
-    let events: Vec<Event> = revocations
-        .chunks(LINE)
-        .map(|tokens| Event {
-            schema: SCHEMA,
-            epoch,
-            stream: Stream::All,
-            prev: 0,
-            // A revocation stands however it is ordered; a snapshot of an empty log still needs a number.
-            seq: as_of.max(1),
-            at: now,
-            fact: Fact::TokenRevoked { tokens: tokens.to_vec() },
-        })
-        .collect();
+    let facts = revocations.chunks(LINE).map(|tokens| Fact::TokenRevoked { tokens: tokens.to_vec() });
+    let facts = facts.chain(deleted.into_iter().map(|file| Fact::FileDeleted { file }));
+    // What is ended stands however it is ordered; a snapshot of an empty log still needs a number.
+    let seq = as_of.max(1);
+    let events: Vec<Event> =
+        facts.map(|fact| Event { schema: SCHEMA, epoch, stream: Stream::All, prev: 0, seq, at: now, fact }).collect();
     lines(&LogHeader { epoch, as_of, snapshot: true }, &events)
 }
 

@@ -73,7 +73,7 @@ fn locations(file: &File, replicas: &[Replica], live: Vec<ServerInfo>, zone: Opt
     let Some(content) = file.content else { return Ok(Vec::new()) };
     let held = |server: &ServerInfo| replicas.iter().find(|replica| replica.server == server.id);
     let sound = |replica: &Replica| replica.root.is_none_or(|root| root == content.root);
-    let useful = |replica: &Replica| !replica.runs.is_empty() || file.layout.count() == 0;
+    let useful = |replica: &Replica| !replica.runs.is_empty() || replica.root.is_some();
     let mut servers: Vec<ServerInfo> =
         live.into_iter().filter(|server| held(server).is_some_and(|held| sound(held) && useful(held))).collect();
     placement::best_first(&mut servers, zone);

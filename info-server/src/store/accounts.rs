@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sqlx::Row as _;
 use wire::Digest;
 
-use super::{Store, Write};
+use super::{Store, Write, tokens};
 
 /// What an account may do; each role may do what those below it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, serde::Deserialize, serde::Serialize)]
@@ -161,12 +161,16 @@ pub async fn set_password(write: &mut Write, email: &str, password_hash: &str) -
     Ok(done.rows_affected() == 1)
 }
 
-/// Shuts or reopens an account and ends its sessions; false when there is no such account.
+/// Shuts or reopens an account and ends its sessions; shutting it revokes its tokens, too. False when there is no such
+/// account.
 ///
 /// # Errors
 /// The database's.
-pub async fn set_disabled(write: &mut Write, email: &str, disabled: bool) -> sqlx::Result<bool> {
+pub async fn set_disabled(write: &mut Write, email: &str, disabled: bool, now: Timestamp) -> sqlx::Result<bool> {
     end_sessions(write, email).await?;
+    if disabled {
+        tokens::revoke_all_of(write, email, now).await?;
+    }
     let done = sqlx::query("update users set disabled = ? where email = ?")
         .bind(i64::from(disabled))
         .bind(email)

@@ -2,9 +2,13 @@
 
 use jiff::Timestamp;
 use sqlx::{Row as _, sqlite::SqliteRow};
-use wire::{Digest, FileId, FileName, Layout, ServerId, catalog::FileState};
+use wire::{
+    Digest, FileId, FileName, Layout, ServerId,
+    catalog::FileState,
+    event::{Fact, Stream},
+};
 
-use super::{Store, Write, corrupt, from_millis, to_i64, to_u64};
+use super::{Store, Write, corrupt, from_millis, outbox, to_i64, to_u64};
 
 /// A catalogue entry.
 #[derive(Debug, Clone)]
@@ -82,6 +86,30 @@ impl Store {
             .fetch_all(&self.readers)
             .await?;
         rows.iter().map(|row| Ok((read_file(row)?, row.try_get(11)?))).collect()
+    }
+
+    /// The files that are being removed: part of every snapshot.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn deleted(&self) -> sqlx::Result<Vec<FileId>> {
+        let rows: Vec<Vec<u8>> =
+            sqlx::query_scalar("select id from files where state = 'deleting'").fetch_all(&self.readers).await?;
+        rows.iter().map(|raw| FileId::try_from(raw.as_slice()).map_err(corrupt)).collect()
+    }
+
+    /// Uploads that were announced before `before` and never finished.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn abandoned(&self, before: Timestamp, most: u32) -> sqlx::Result<Vec<FileId>> {
+        let rows: Vec<Vec<u8>> =
+            sqlx::query_scalar("select id from files where state = 'uploading' and created_at < ? limit ?")
+                .bind(before.as_millisecond())
+                .bind(most)
+                .fetch_all(&self.readers)
+                .await?;
+        rows.iter().map(|raw| FileId::try_from(raw.as_slice()).map_err(corrupt)).collect()
     }
 
     /// The digests of a committed file's chunks, in order.
@@ -165,14 +193,17 @@ pub async fn publish(write: &mut Write, id: FileId, content: Content, digests: &
     Ok(done.rows_affected() == 1)
 }
 
-/// Marks a file as being removed; false when it is so already.
+/// Marks a file as being removed and tells every server; the event's number, or `None` when it was so already.
 ///
 /// # Errors
 /// The database's.
-pub async fn remove(write: &mut Write, id: FileId) -> sqlx::Result<bool> {
+pub async fn remove(write: &mut Write, id: FileId, now: Timestamp) -> sqlx::Result<Option<u64>> {
     let done = sqlx::query("update files set state = 'deleting' where id = ? and state <> 'deleting'")
         .bind(id.as_bytes().as_slice())
         .execute(&mut **write)
         .await?;
-    Ok(done.rows_affected() == 1)
+    if done.rows_affected() == 0 {
+        return Ok(None);
+    }
+    outbox::append(write, &Stream::All, &Fact::FileDeleted { file: id }, now).await.map(Some)
 }

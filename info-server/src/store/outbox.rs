@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures::TryStreamExt as _;
 use jiff::Timestamp;
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 use wire::{
@@ -10,6 +11,25 @@ use wire::{
 };
 
 use super::{Store, Write, corrupt, from_millis, to_i64, to_u64};
+
+/// Facts in one answer of the log, in bytes of their text; a reader further behind asks again.
+const MAX_BYTES: usize = 4 << 20;
+
+/// What the log has for a reader.
+#[derive(Debug)]
+pub enum Reach {
+    /// Everything after the cursor, up to a number.
+    Facts {
+        /// The number.
+        as_of: u64,
+        /// The facts, in order.
+        events: Vec<Event>,
+    },
+    /// Some of it is forgotten.
+    Trimmed,
+    /// The reader has seen more than there is.
+    Ahead,
+}
 
 /// What became of a fact on the bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,16 +88,25 @@ pub async fn mark(write: &mut Write, seqs: &[u64], sent: Sent) -> sqlx::Result<(
 /// # Errors
 /// The database's.
 pub async fn trim(write: &mut Write, before: Timestamp, most: u32) -> sqlx::Result<u64> {
-    let trimmed: Vec<i64> = sqlx::query_scalar(
+    let trimmed = sqlx::query(
         "delete from outbox where seq in
-             (select seq from outbox where at < ? and sent > 0 order by seq limit ?) returning seq",
+             (select seq from outbox where at < ? and sent > 0 order by seq limit ?) returning stream, seq",
     )
     .bind(before.as_millisecond())
     .bind(most)
     .fetch_all(&mut **write)
     .await?;
-    if let Some(newest) = trimmed.iter().max() {
-        sqlx::query("update catalogue set trimmed_to = max(trimmed_to, ?)").bind(newest).execute(&mut **write).await?;
+    let mut newest: BTreeMap<String, i64> = BTreeMap::new();
+    for row in &trimmed {
+        let (stream, seq): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
+        newest.entry(stream).and_modify(|known| *known = seq.max(*known)).or_insert(seq);
+    }
+    for (stream, seq) in newest {
+        sqlx::query("update streams set trimmed_to = max(trimmed_to, ?) where stream = ?")
+            .bind(seq)
+            .bind(stream)
+            .execute(&mut **write)
+            .await?;
     }
     Ok(trimmed.len() as u64)
 }
@@ -92,7 +121,8 @@ impl Store {
             .bind(most)
             .fetch_all(&self.readers)
             .await?;
-        rows.iter().map(|row| read_event(row, self.epoch)).collect()
+        let epoch = self.epoch();
+        rows.iter().map(|row| read_event(row, epoch)).collect()
     }
 
     /// How many facts wait for the bus, and since when the oldest does.
@@ -105,37 +135,46 @@ impl Store {
         Ok((to_u64(row.try_get(0)?)?, oldest.map(from_millis).transpose()?))
     }
 
-    /// The facts of some streams after `after`, in order, and the number up to which they are all; `None` when some of
-    /// them are gone.
+    /// The facts of some streams after `after`, in order, and the number up to which they are all.
     ///
     /// # Errors
     /// The database's.
-    pub async fn facts_after(
-        &self,
-        streams: &[Stream],
-        after: u64,
-        most: u32,
-    ) -> sqlx::Result<Option<(u64, Vec<Event>)>> {
+    pub async fn facts_after(&self, streams: &[Stream], after: u64, most: u32) -> sqlx::Result<Reach> {
+        let epoch = self.epoch();
         let mut read = self.readers.begin().await?;
-        let trimmed_to: i64 = sqlx::query_scalar("select trimmed_to from catalogue").fetch_one(&mut *read).await?;
-        if after < to_u64(trimmed_to)? {
-            return Ok(None);
-        }
-        let last = last_seq(&mut read).await?;
         let names = serde_json::to_string(streams).map_err(corrupt)?;
-        let rows = sqlx::query(
+        let gone: Option<i64> =
+            sqlx::query_scalar("select max(trimmed_to) from streams where stream in (select value from json_each(?))")
+                .bind(&names)
+                .fetch_one(&mut *read)
+                .await?;
+        let last = last_seq(&mut read).await?;
+        if after > last {
+            return Ok(Reach::Ahead);
+        }
+        if after < to_u64(gone.unwrap_or(0))? {
+            return Ok(Reach::Trimmed);
+        }
+        let mut rows = sqlx::query(
             "select seq, stream, prev, at, fact from outbox
              where stream in (select value from json_each(?)) and seq > ? order by seq limit ?",
         )
         .bind(names)
         .bind(to_i64(after))
         .bind(most)
-        .fetch_all(&mut *read)
-        .await?;
-        let events: Vec<Event> = rows.iter().map(|row| read_event(row, self.epoch)).collect::<Result<_, _>>()?;
-        let full = u32::try_from(events.len()).is_ok_and(|count| count >= most);
-        let as_of = events.last().filter(|_| full).map_or(last, |event| event.seq);
-        Ok(Some((as_of, events)))
+        .fetch(&mut *read);
+        let (mut events, mut bytes, mut all) = (Vec::new(), 0, true);
+        while let Some(row) = rows.try_next().await? {
+            if bytes > MAX_BYTES {
+                all = false;
+                break;
+            }
+            bytes += row.try_get::<&str, _>(4)?.len();
+            events.push(read_event(&row, epoch)?);
+        }
+        all &= u32::try_from(events.len()).is_ok_and(|count| count < most);
+        let as_of = events.last().filter(|_| !all).map_or(last, |event: &Event| event.seq);
+        Ok(Reach::Facts { as_of, events })
     }
 
     /// The number of the newest fact.

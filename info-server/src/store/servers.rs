@@ -5,7 +5,7 @@ use sqlx::Row as _;
 use url::Url;
 use wire::{Digest, ServerId, Zone, id::InstanceId};
 
-use super::{Store, Write, corrupt, from_millis};
+use super::{Store, Write, corrupt, from_millis, to_i64, to_u64};
 
 /// A file server as it was when it last changed.
 #[derive(Debug, Clone)]
@@ -22,6 +22,10 @@ pub struct Enrolled {
     pub instance: InstanceId,
     /// False once it said goodbye.
     pub present: bool,
+    /// Whether it answered at its address.
+    pub reachable: bool,
+    /// Bytes it could still store.
+    pub free_bytes: u64,
     /// When this row was written.
     pub last_seen: Timestamp,
 }
@@ -32,10 +36,12 @@ impl Store {
     /// # Errors
     /// The database's.
     pub async fn enrolled(&self) -> sqlx::Result<Vec<Enrolled>> {
-        let rows =
-            sqlx::query("select id, zone, url, secret_sha256, instance, present, last_seen from servers order by id")
-                .fetch_all(&self.readers)
-                .await?;
+        let rows = sqlx::query(
+            "select id, zone, url, secret_sha256, instance, present, reachable, free_bytes, last_seen
+             from servers order by id",
+        )
+        .fetch_all(&self.readers)
+        .await?;
         rows.iter()
             .map(|row| {
                 Ok(Enrolled {
@@ -45,7 +51,9 @@ impl Store {
                     secret_sha256: Digest::try_from(row.try_get::<&[u8], _>(3)?).map_err(corrupt)?,
                     instance: InstanceId::try_from(row.try_get::<&[u8], _>(4)?).map_err(corrupt)?,
                     present: row.try_get::<i64, _>(5)? != 0,
-                    last_seen: from_millis(row.try_get(6)?)?,
+                    reachable: row.try_get::<i64, _>(6)? != 0,
+                    free_bytes: to_u64(row.try_get(7)?)?,
+                    last_seen: from_millis(row.try_get(8)?)?,
                 })
             })
             .collect()
@@ -58,10 +66,11 @@ impl Store {
 /// The database's.
 pub async fn save(write: &mut Write, server: &Enrolled) -> sqlx::Result<()> {
     sqlx::query(
-        "insert into servers (id, zone, url, secret_sha256, instance, present, last_seen)
-         values (?, ?, ?, ?, ?, ?, ?)
+        "insert into servers (id, zone, url, secret_sha256, instance, present, reachable, free_bytes, last_seen)
+         values (?, ?, ?, ?, ?, ?, ?, ?, ?)
          on conflict (id) do update set zone = excluded.zone, url = excluded.url, instance = excluded.instance,
-             present = excluded.present, last_seen = excluded.last_seen",
+             present = excluded.present, reachable = excluded.reachable, free_bytes = excluded.free_bytes,
+             last_seen = excluded.last_seen",
     )
     .bind(server.id.as_str())
     .bind(server.zone.as_str())
@@ -69,6 +78,8 @@ pub async fn save(write: &mut Write, server: &Enrolled) -> sqlx::Result<()> {
     .bind(server.secret_sha256.as_bytes().as_slice())
     .bind(server.instance.as_bytes().as_slice())
     .bind(i64::from(server.present))
+    .bind(i64::from(server.reachable))
+    .bind(to_i64(server.free_bytes))
     .bind(server.last_seen.as_millisecond())
     .execute(&mut **write)
     .await?;

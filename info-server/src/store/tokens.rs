@@ -2,13 +2,17 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use sqlx::Row as _;
+use sqlx::{Row as _, sqlite::SqliteRow};
 use wire::{
     Digest, TokenId,
+    event::{Fact, Stream},
     token::{Grant, Revocation},
 };
 
-use super::{Store, Write, corrupt, from_millis};
+use super::{Store, Write, corrupt, from_millis, outbox};
+
+/// Revocations in one event.
+const TOGETHER: usize = 256;
 
 /// A token to be stored, and whose it is.
 #[derive(Debug, Clone)]
@@ -86,6 +90,36 @@ pub async fn revoke(write: &mut Write, token_hash: Digest) -> sqlx::Result<()> {
     Ok(())
 }
 
+/// Ends every live token of an account and tells every server.
+///
+/// # Errors
+/// The database's.
+pub async fn revoke_all_of(write: &mut Write, email: &str, now: Timestamp) -> sqlx::Result<()> {
+    let rows = sqlx::query(
+        "update tokens set revoked = 1
+         where user_id = (select id from users where email = ?) and expires_at > ? and not revoked
+         returning token_hash, token_id, expires_at",
+    )
+    .bind(email)
+    .bind(now.as_millisecond())
+    .fetch_all(&mut **write)
+    .await?;
+    let revoked = rows.iter().map(read_revocation).collect::<sqlx::Result<Vec<_>>>()?;
+    for tokens in revoked.chunks(TOGETHER) {
+        let fact = Fact::TokenRevoked { tokens: tokens.to_vec() };
+        outbox::append(write, &Stream::All, &fact, now).await?;
+    }
+    Ok(())
+}
+
+fn read_revocation(row: &SqliteRow) -> sqlx::Result<Revocation> {
+    Ok(Revocation {
+        token_hash: Digest::try_from(row.try_get::<&[u8], _>(0)?).map_err(corrupt)?,
+        token_id: TokenId::try_from(row.try_get::<&[u8], _>(1)?).map_err(corrupt)?,
+        expires_at: from_millis(row.try_get(2)?)?,
+    })
+}
+
 /// Forgets tokens that ended before `now`.
 ///
 /// # Errors
@@ -151,14 +185,6 @@ impl Store {
             .bind(now.as_millisecond())
             .fetch_all(&self.readers)
             .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(Revocation {
-                    token_hash: Digest::try_from(row.try_get::<&[u8], _>(0)?).map_err(corrupt)?,
-                    token_id: TokenId::try_from(row.try_get::<&[u8], _>(1)?).map_err(corrupt)?,
-                    expires_at: from_millis(row.try_get(2)?)?,
-                })
-            })
-            .collect()
+        rows.iter().map(read_revocation).collect()
     }
 }

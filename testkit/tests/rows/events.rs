@@ -179,3 +179,68 @@ async fn a_revoked_token_is_refused_everywhere_and_its_running_body_is_cut() -> 
     assert!(cut && rest < 24 << 20, "the body went on for {rest} bytes, {:?} after the revocation", revoked.elapsed());
     Ok(())
 }
+
+#[tokio::test]
+async fn a_database_put_back_begins_a_new_epoch_in_which_facts_count_again() -> anyhow::Result<()> {
+    let mut cluster = Cluster::start(&Plan::zones(&["eu", "us"])).await?;
+    let id = cluster.publish(&file(&cluster, "x.bin", 4, 1000)?, &[]).await?;
+    let (database, backup) = (cluster.path("info-server/catalogue.sqlite"), cluster.path("backup"));
+    assert!(cluster.info.take().context("an info-server")?.stop().await?.success());
+    std::fs::copy(&database, &backup)?;
+    cluster.restart_info().await?;
+    let mut later = cluster.details(&id).await?;
+    for _ in 0..10 {
+        later = cluster.details(&id).await?;
+    }
+    all_know(&cluster, &later).await?;
+
+    assert!(cluster.info.take().context("an info-server")?.stop().await?.success());
+    std::fs::copy(&backup, &database)?;
+    cluster.restart_info().await?;
+    // The numbers of these events were given out before; they must count all the same.
+    eventually("new grants are heard of again", PATIENCE, async || {
+        let details = cluster.details(&id).await?;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        Ok((known_without_asking(&cluster, &details).await? == 2).then_some(()))
+    })
+    .await?;
+    let granted = cluster.details(&id).await?;
+    let token = granted["download"]["token"].as_str().context("a token")?;
+    let path = format!("/v1/tokens/{}", granted["download"]["token_id"].as_str().context("an id")?);
+    assert_eq!(cluster.request(Method::DELETE, &path).send().await?.status(), StatusCode::NO_CONTENT);
+    eventually("the revocation counts", PATIENCE, async || {
+        let url = granted["locations"][0]["url"].as_str().context("a url")?;
+        let answer = cluster.http.get(url).bearer_auth(token).send().await?;
+        Ok((answer.status() == StatusCode::FORBIDDEN).then_some(()))
+    })
+    .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deleted_file_leaves_every_server_even_one_that_was_away() -> anyhow::Result<()> {
+    let mut cluster = Cluster::start(&Plan::zones(&["eu", "us"])).await?;
+    let id = cluster.publish(&file(&cluster, "x.bin", 5, 1000)?, &[]).await?;
+    let blobs = |cluster: &Cluster, n: usize| walk(&cluster.path(&format!("file-server-{n}")), &id);
+    assert!(blobs(&cluster, 0)? && blobs(&cluster, 1)?);
+    cluster.take_server(1)?.kill().await?;
+    assert!(cluster.run_client(&["remove", &id]).await?.status.success());
+    assert_eq!(cluster.get("/v1/files").await?["files"], serde_json::json!([]));
+    eventually("the live server has dropped it", PATIENCE, async || Ok((!blobs(&cluster, 0)?).then_some(()))).await?;
+    assert!(blobs(&cluster, 1)?);
+    cluster.restart_server(1).await?;
+    eventually("the other has dropped it", PATIENCE, async || Ok((!blobs(&cluster, 1)?).then_some(()))).await?;
+    Ok(())
+}
+
+/// Whether a file of this name stands anywhere below a folder.
+fn walk(folder: &std::path::Path, name: &str) -> anyhow::Result<bool> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let below = entry.file_type()?.is_dir() && walk(&entry.path(), name)?;
+        if below || entry.file_name() == name {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

@@ -163,3 +163,42 @@ async fn conditions_are_judged_in_the_order_of_the_rfc() -> anyhow::Result<()> {
     assert_eq!((head.status().as_u16(), head.headers()["content-length"].to_str()?), (200, "1000"));
     Ok(())
 }
+
+#[tokio::test]
+async fn shutting_an_account_ends_its_tokens_too() -> anyhow::Result<()> {
+    let cluster = Cluster::start(&Plan::zones(&["eu", "eu"])).await?;
+    let id = cluster.publish(&file(&cluster, "x.bin", 11, 100)?, &[]).await?;
+    cluster.user(&["add", "gone@example.org"], Some(ddm_testkit::cluster::PASSWORD)).await?;
+    let session = cluster.log_in("gone@example.org").await?;
+    let path = format!("{}/v1/files/{id}", cluster.info_url());
+    let details: Value = cluster.http.get(path).bearer_auth(session).send().await?.json().await?;
+    let url = address(&details["locations"][0]);
+    let status = async || anyhow::Ok(cluster.http.get(url).bearer_auth(token(&details)).send().await?.status());
+    assert_eq!(status().await?, StatusCode::OK);
+    cluster.user(&["disable", "gone@example.org"], None).await?;
+    eventually("the token is refused", Duration::from_secs(5), async || {
+        Ok((status().await? == StatusCode::FORBIDDEN).then_some(()))
+    })
+    .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_flood_of_zones_or_a_body_that_never_ends_is_refused() -> anyhow::Result<()> {
+    let cluster = Cluster::start(&Plan::zones(&["eu", "eu"])).await?;
+    let id = cluster.publish(&file(&cluster, "x.bin", 12, 100)?, &[]).await?;
+    let zones: Vec<String> = (0..31_000).map(|n| format!("zone-{n}")).chain(["eu".to_owned()]).collect();
+    let path = format!("/v1/files/{id}/tokens");
+    let answer = cluster.request(Method::POST, &path).json(&serde_json::json!({ "zones": zones })).send().await?;
+    assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let address = cluster.info.as_ref().unwrap().address();
+    let mut socket = tokio::net::TcpStream::connect(address).await?;
+    let head = "POST /v1/sessions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{";
+    socket.write_all(head.as_bytes()).await?;
+    let mut answer = Vec::new();
+    tokio::time::timeout(Duration::from_secs(25), socket.read_to_end(&mut answer)).await??;
+    assert!(answer.starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&answer));
+    Ok(())
+}
