@@ -117,6 +117,7 @@ impl App {
         }
         tasks.spawn("facts", follow(server.clone(), follower, has_broker, shutdown.clone()));
         tasks.spawn("reports", Reporter(server.clone()).keep_reporting(shutdown.clone()));
+        tasks.spawn("removals", server.blobs.clone().keep_removing(shutdown.clone()));
         tasks.spawn("read-back", server.blobs.clone().keep_reading_back(shutdown.clone()));
         tasks.spawn("pruning", keep_pruning(server.clone(), config.limits.tokens, shutdown.clone()));
         let outcome = tasks.run(&shutdown).await;

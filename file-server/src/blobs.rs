@@ -2,7 +2,7 @@
 //! chunks are served meanwhile.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -24,6 +24,7 @@ mod commit;
 mod folder;
 mod readback;
 mod recover;
+mod remove;
 mod upload;
 
 pub(crate) use blob::Blob;
@@ -85,6 +86,10 @@ pub(crate) struct Blobs {
     open: Mutex<HashMap<FileId, Open>>,
     most_open: usize,
     uses: AtomicU64,
+    /// Blobs whose removal failed and is to be tried again.
+    unremoved: Mutex<BTreeSet<FileId>>,
+    /// There is one more of them.
+    removal_failed: Notify,
     /// Held while a blob comes into the table or leaves it: no file is ever represented twice.
     changing: tokio::sync::Mutex<()>,
     commits: mpsc::Sender<commit::Verified>,
@@ -118,6 +123,8 @@ impl Blobs {
             open: Mutex::default(),
             most_open,
             uses: AtomicU64::new(0),
+            unremoved: Mutex::default(),
+            removal_failed: Notify::new(),
             changing: tokio::sync::Mutex::default(),
             commits,
             changed: Notify::new(),
@@ -148,7 +155,7 @@ impl Blobs {
         blocking(move || folder.make(id, layout.size())).await?;
         if !self.store.add_file(id, layout).await? {
             let folder = self.folder.clone();
-            blocking(move || folder.remove(id)).await?;
+            blocking(move || folder.remove(id).map(drop)).await?;
             return Err(BlobError::Deleted);
         }
         tracing::info!(file = %id, size = layout.size(), "receiving a file");
@@ -156,21 +163,6 @@ impl Blobs {
             self.finish(id).await;
         }
         self.load(id).await?.ok_or(BlobError::Deleted)
-    }
-
-    /// Removes blobs whose rows are gone already.
-    pub(crate) async fn remove(&self, dropped: Vec<FileId>) -> Result<(), BlobError> {
-        for id in dropped {
-            let _changing = self.changing.lock().await;
-            if let Some(open) = self.table().remove(&id) {
-                open.blob.mark_deleted();
-            }
-            let folder = self.folder.clone();
-            blocking(move || folder.remove(id)).await?;
-            tracing::info!(file = %id, "removed a replica");
-        }
-        self.changed.notify_one();
-        Ok(())
     }
 
     /// The folders.

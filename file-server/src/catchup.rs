@@ -14,7 +14,6 @@ use wire::{
 
 use crate::{
     apply::{Place, place},
-    blobs::BlobError,
     server::Server,
     store::{Batch, Cursors, Effects, StoreError},
 };
@@ -29,8 +28,6 @@ pub(crate) enum FollowError {
     Log(#[from] bus::BusError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error(transparent)]
-    Blobs(#[from] BlobError),
 }
 
 /// Takes facts in.
@@ -178,10 +175,11 @@ impl Follower {
         self.server.tokens.revoke(&revoked).await;
         let cut: usize = revoked.iter().map(|token| self.server.running.cut(token)).sum();
         if cut > 0 {
+            self.server.metrics.bodies_cut.add(u64::try_from(cut).unwrap_or(u64::MAX));
             tracing::info!(cut, "a revocation cut running bodies");
         }
         if !dropped.is_empty() {
-            self.server.blobs.remove(dropped).await?;
+            self.server.blobs.remove(dropped).await;
         }
         Ok(())
     }

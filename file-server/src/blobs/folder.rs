@@ -94,12 +94,11 @@ impl Folder {
         sync_folder(&self.partial)
     }
 
-    /// Removes a blob wherever it is.
-    pub(super) fn remove(&self, id: FileId) -> io::Result<()> {
-        for path in [self.partial_path(id), self.final_path(id)] {
-            absent(fs::remove_file(path))?;
-        }
-        Ok(())
+    /// Removes a blob wherever it is. False when there was none.
+    pub(super) fn remove(&self, id: FileId) -> io::Result<bool> {
+        let partial = absent(fs::remove_file(self.partial_path(id)))?;
+        let complete = absent(fs::remove_file(self.final_path(id)))?;
+        Ok(partial.is_some() || complete.is_some())
     }
 
     /// The size of a complete blob, and of one still being received.

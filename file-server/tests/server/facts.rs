@@ -31,6 +31,34 @@ async fn a_deleted_file_goes_from_the_disk_and_does_not_come_back() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_removed_at_once_is_removed_later_without_a_restart() {
+    let info = Info::start().await;
+    let node = Node::start(&info).await;
+    let file = node.upload(&info, &sample(10)).await;
+    let name = file.to_string();
+    let place = node.data.path().join("files").join(&name[name.len() - 2..]).join(&name);
+    // A folder cannot be removed as a file can.
+    let aside = node.data.path().join("aside");
+    std::fs::rename(&place, &aside).unwrap();
+    std::fs::create_dir(&place).unwrap();
+    info.publish(Stream::All, Fact::FileDeleted { file });
+    info.wait_until(|told| told.reports.get(&file).is_some_and(|report| report.runs.is_empty())).await;
+    // Facts that follow are taken in meanwhile.
+    let other = node.upload(&info, &sample(10)).await;
+    info.publish(Stream::All, Fact::FileDeleted { file: other });
+    info.wait_until(|told| told.reports.get(&other).is_some_and(|report| report.runs.is_empty())).await;
+    std::fs::remove_dir(&place).unwrap();
+    std::fs::rename(&aside, &place).unwrap();
+    let gone = async {
+        while place.exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), gone).await.expect("removed in time");
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_removed_replica_goes_and_another_servers_one_stays() {
     let info = Info::start().await;
     let node = Node::start(&info).await;
