@@ -24,7 +24,7 @@ struct Shared {
     bodies: usize,
 }
 
-/// One body being sent; it counts until it is dropped.
+/// One body being sent; it counts until it is dropped, which is when the connection has taken its last piece.
 #[derive(Debug)]
 pub(crate) struct Body {
     running: Arc<Running>,

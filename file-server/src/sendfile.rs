@@ -25,7 +25,9 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use crate::running;
 
 /// The most bytes one slice stands for.
 pub(crate) const MOST: usize = 1 << 20;
@@ -38,8 +40,8 @@ static STAND_IN: [u8; MOST] = [0; MOST];
 struct Piece {
     file: Arc<File>,
     range: Range<u64>,
-    /// Ends the connection, even one whose peer takes nothing.
-    cut: CancellationToken,
+    /// Counts as running until the piece is sent; a cut ends the connection, even one whose peer takes nothing.
+    running: Arc<running::Body>,
 }
 
 /// What the stand-ins on one connection stand for, in order.
@@ -48,9 +50,9 @@ pub(crate) struct Outlet(Arc<Mutex<VecDeque<Piece>>>);
 
 impl Outlet {
     /// Notes a piece of at most [`MOST`] bytes and gives what stands for it.
-    pub(crate) fn stand_in(&self, file: &Arc<File>, range: Range<u64>, cut: &CancellationToken) -> Bytes {
+    pub(crate) fn stand_in(&self, file: &Arc<File>, range: Range<u64>, running: &Arc<running::Body>) -> Bytes {
         let length = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(MOST).min(MOST);
-        self.pieces().push_back(Piece { file: file.clone(), range, cut: cut.clone() });
+        self.pieces().push_back(Piece { file: file.clone(), range, running: running.clone() });
         Bytes::from_static(STAND_IN.get(..length).unwrap_or_default())
     }
 
@@ -104,7 +106,7 @@ impl Stream {
         let mut pieces = self.outlet.pieces();
         let piece = pieces.front_mut().ok_or_else(|| io::Error::other("bytes that stand for nothing"))?;
         let left = piece.range.end.saturating_sub(piece.range.start);
-        if piece.cut.is_cancelled() {
+        if piece.running.is_cut() {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         if u64::try_from(length).unwrap_or(u64::MAX) != left {
@@ -128,7 +130,7 @@ impl Stream {
     /// Whether the piece in front was cut while the peer took nothing; if not, `cx` is woken when it is.
     fn poll_cut(&mut self, cx: &mut Context<'_>) -> bool {
         if self.cut.is_none() {
-            let token = self.outlet.pieces().front().map(|piece| piece.cut.clone());
+            let token = self.outlet.pieces().front().map(|piece| piece.running.token().clone());
             self.cut = token.map(|token| Box::pin(token.cancelled_owned()));
         }
         self.cut.as_mut().is_some_and(|cut| cut.as_mut().poll(cx).is_ready())
@@ -204,6 +206,12 @@ mod tests {
 
     use super::*;
 
+    /// A body being sent, and what cuts it.
+    fn body() -> (Arc<running::Body>, impl Fn() -> usize) {
+        let (all, token) = (Arc::new(running::Running::default()), wire::Digest::of(b"a token"));
+        (Arc::new(all.enter(token)), move || all.cut(&token))
+    }
+
     async fn pair() -> (Stream, Outlet, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -221,7 +229,7 @@ mod tests {
     async fn pieces_and_bytes_arrive_in_order() {
         let (mut near, outlet, mut far) = pair().await;
         let content: Vec<u8> = (0..3 * MOST).map(|n| u8::try_from(n % 251).unwrap()).collect();
-        let (file, cut) = (file(&content), CancellationToken::new());
+        let (file, body) = (file(&content), body().0);
         let reader = tokio::spawn(async move {
             let mut all = Vec::new();
             far.read_to_end(&mut all).await.unwrap();
@@ -230,9 +238,9 @@ mod tests {
         near.write_all(b"head").await.unwrap();
         for start in [0, MOST, 2 * MOST] {
             let start = u64::try_from(start).unwrap();
-            near.write_all(&outlet.stand_in(&file, start..start + (1 << 20), &cut)).await.unwrap();
+            near.write_all(&outlet.stand_in(&file, start..start + (1 << 20), &body)).await.unwrap();
         }
-        near.write_all(&outlet.stand_in(&file, 7..8, &cut)).await.unwrap();
+        near.write_all(&outlet.stand_in(&file, 7..8, &body)).await.unwrap();
         near.write_all(b"tail").await.unwrap();
         near.shutdown().await.unwrap();
         let expected = [b"head".as_slice(), &content, &content[7..8], b"tail"].concat();
@@ -244,36 +252,50 @@ mod tests {
     async fn what_stands_for_nothing_or_for_another_piece_ends_the_connection() {
         let (mut near, outlet, _far) = pair().await;
         assert!(near.write_all(&STAND_IN[..10]).await.is_err());
-        let bytes = outlet.stand_in(&file(b"0123456789"), 0..10, &CancellationToken::new());
+        let bytes = outlet.stand_in(&file(b"0123456789"), 0..10, &body().0);
         assert!(near.write_all(&bytes[..9]).await.is_err());
     }
 
     #[tokio::test]
     async fn a_file_that_shrank_ends_the_connection() {
         let (mut near, outlet, _far) = pair().await;
-        let bytes = outlet.stand_in(&file(b"0123"), 0..10, &CancellationToken::new());
+        let bytes = outlet.stand_in(&file(b"0123"), 0..10, &body().0);
         assert_eq!(near.write_all(&bytes).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[tokio::test]
-    async fn a_cut_ends_a_connection_whose_peer_takes_nothing() {
+    async fn a_cut_ends_a_connection_whose_peer_takes_nothing_even_within_the_last_piece() {
         let (mut near, outlet, _far) = pair().await;
-        let content = vec![1; MOST];
-        let (file, cut) = (file(&content), CancellationToken::new());
-        let cutting = cut.clone();
+        let (file, (running, cut)) = (file(&vec![1; MOST]), body());
         let writing = async move {
-            loop {
-                let bytes = outlet.stand_in(&file, 0..1 << 20, &cut);
-                if let Err(error) = near.write_all(&bytes).await {
-                    return error.kind();
+            // More than the socket's buffers take. With the last piece nothing else is left of the body.
+            let pieces: Vec<Bytes> = (0..64).map(|_| outlet.stand_in(&file, 0..1 << 20, &running)).collect();
+            drop(running);
+            for piece in pieces {
+                if let Err(error) = near.write_all(&piece).await {
+                    return Some(error.kind());
                 }
             }
+            None
         };
         let mut writing = Box::pin(writing);
         // Runs until the socket's buffers are full and nothing goes on.
         assert!(tokio::time::timeout(std::time::Duration::from_millis(200), &mut writing).await.is_err());
-        cutting.cancel();
+        assert_eq!(cut(), 1);
         let ended = tokio::time::timeout(std::time::Duration::from_secs(5), writing).await.unwrap();
-        assert_eq!(ended, io::ErrorKind::ConnectionAborted);
+        assert_eq!(ended, Some(io::ErrorKind::ConnectionAborted));
+    }
+
+    #[tokio::test]
+    async fn a_body_runs_until_its_last_piece_is_sent_and_no_longer() {
+        let (mut near, outlet, _far) = pair().await;
+        let (running, cut) = body();
+        let piece = outlet.stand_in(&file(b"0123"), 0..4, &running);
+        let left = Arc::downgrade(&running);
+        drop(running);
+        assert!(left.upgrade().is_some());
+        near.write_all(&piece).await.unwrap();
+        assert!(left.upgrade().is_none());
+        assert_eq!(cut(), 0);
     }
 }

@@ -40,14 +40,14 @@ pub(crate) struct RangeBody {
     blob: Arc<Blob>,
     outlet: Outlet,
     metrics: Arc<Metrics>,
-    running: running::Body,
+    running: Arc<running::Body>,
     segments: VecDeque<Segment>,
     remaining: u64,
     warming: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl RangeBody {
-    /// A body that counts as running until it is dropped, for the connection that `outlet` belongs to.
+    /// A body that counts as running until its last piece is sent, for the connection that `outlet` belongs to.
     pub(crate) fn new(
         blob: Arc<Blob>,
         outlet: Outlet,
@@ -57,6 +57,7 @@ impl RangeBody {
     ) -> Self {
         let segments: VecDeque<_> = segments.into_iter().filter(|segment| segment.len() > 0).collect();
         let remaining = segments.iter().map(Segment::len).sum();
+        let running = Arc::new(running);
         Self { blob, outlet, metrics: metrics.clone(), running, segments, remaining, warming: None }
     }
 
@@ -79,7 +80,7 @@ impl RangeBody {
             return self.poll_piece(range, cx);
         }
         self.metrics.content_bytes.add(piece.end - piece.start);
-        Poll::Ready(Ok(self.outlet.stand_in(&self.blob.file, piece, self.running.token())))
+        Poll::Ready(Ok(self.outlet.stand_in(&self.blob.file, piece, &self.running)))
     }
 
     /// Takes `length` bytes off the front.
@@ -120,7 +121,6 @@ impl Body for RangeBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
         if this.running.is_cut() {
-            this.metrics.bodies_cut.one();
             return Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into())));
         }
         let bytes = match this.segments.front() {
