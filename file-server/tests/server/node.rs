@@ -78,6 +78,10 @@ impl Node {
         response.json().await.unwrap()
     }
 
+    pub(crate) async fn metrics(&self) -> String {
+        self.client.get(format!("{}/metrics", self.url)).send().await.unwrap().text().await.unwrap()
+    }
+
     /// Uploads `bytes` as a new file.
     pub(crate) async fn upload(&self, info: &Info, bytes: &[u8]) -> FileId {
         let file = FileId::new();
