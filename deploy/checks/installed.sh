@@ -6,6 +6,9 @@ fail() {
   exit 1
 }
 
+# The image was made without manuals, and would go on to leave them out.
+rm -f /etc/dpkg/dpkg.cfg.d/99mmdebstrap
+
 case "$1" in
   deb) dpkg --install /packages/*.deb >/tmp/log 2>&1 || fail "dpkg: $(cat /tmp/log)" ;;
   # This system's own packages are not in rpm's database, so what they provide is not known there.
@@ -67,6 +70,7 @@ case "$1" in
   deb) dpkg --remove ddm-info-server ddm-file-server ddm-client >/tmp/log 2>&1 || fail "dpkg: $(cat /tmp/log)" ;;
   rpm) rpm --erase ddm-info-server ddm-file-server ddm-client >/tmp/log 2>&1 || fail "rpm: $(cat /tmp/log)" ;;
 esac
+hash -r
 if command -v ddm-info-server ddm-file-server ddm-client; then fail "a program is left"; fi
 [[ -f /var/lib/ddm/info-server/catalogue.sqlite ]] || fail "the catalogue went with the package"
 echo "$1: installed, started, registered, stopped, removed"
