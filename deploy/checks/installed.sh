@@ -11,8 +11,8 @@ rm -f /etc/dpkg/dpkg.cfg.d/99mmdebstrap
 
 case "$1" in
   deb) dpkg --install /packages/*.deb >/tmp/log 2>&1 || fail "dpkg: $(cat /tmp/log)" ;;
-  # This system's own packages are not in rpm's database, so what they provide is not known there.
-  rpm) rpm --install --nodeps /packages/*.rpm >/tmp/log 2>&1 || fail "rpm: $(cat /tmp/log)" ;;
+  # This system's own packages are not in rpm's database, and its plugins want to unshare what a container may not.
+  rpm) rpm --install --nodeps --noplugins /packages/*.rpm >/tmp/log 2>&1 || fail "rpm: $(cat /tmp/log)" ;;
 esac
 
 zsh=/usr/share/zsh/vendor-completions
@@ -68,7 +68,7 @@ wait "${pids[@]}" || fail "a program did not stop well"
 # Away again; what the user changed and what was stored stays.
 case "$1" in
   deb) dpkg --remove ddm-info-server ddm-file-server ddm-client >/tmp/log 2>&1 || fail "dpkg: $(cat /tmp/log)" ;;
-  rpm) rpm --erase ddm-info-server ddm-file-server ddm-client >/tmp/log 2>&1 || fail "rpm: $(cat /tmp/log)" ;;
+  rpm) rpm --erase --noplugins ddm-info-server ddm-file-server ddm-client >/tmp/log 2>&1 || fail "rpm: $(cat /tmp/log)" ;;
 esac
 hash -r
 if command -v ddm-info-server ddm-file-server ddm-client; then fail "a program is left"; fi
