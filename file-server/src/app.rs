@@ -200,6 +200,10 @@ async fn keep_pruning(server: Arc<Server>, most: u32, shutdown: Shutdown) -> any
             () = tokio::time::sleep(PRUNE_EVERY) => {}
             () = shutdown.finishing().cancelled() => return Ok(()),
         }
+        if !*server.registered.borrow() {
+            // The time may be wrong; and nothing new comes in that would need the room.
+            continue;
+        }
         match server.store.prune_tokens(server.clock.now(), most).await {
             Ok(0) => {}
             Ok(pruned) => tracing::debug!(pruned, "removed tokens that ended"),

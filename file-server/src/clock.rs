@@ -4,7 +4,8 @@ use std::{sync::Mutex, time::Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
-/// The time by which expiry is judged. This machine's wall clock may be wrong by days.
+/// The time by which expiry is judged. This machine's wall clock may be wrong by days, so it never counts against the
+/// info-server's: it only helps until the first heartbeat is answered, and only to end tokens earlier.
 #[derive(Debug)]
 pub(crate) struct Clock(Mutex<Base>);
 
@@ -15,9 +16,11 @@ struct Base {
 }
 
 impl Clock {
-    /// A clock that begins at the latest time ever heard from an info-server, and at `wall` only if none ever was.
+    /// A clock that begins at the later one of `wall` and the latest time ever heard from an info-server. Without `wall`
+    /// tokens that ended while this server was down would be honoured; one that is behind is bounded by the mark, and one
+    /// that is ahead only refuses, until the info-server is heard.
     pub(crate) fn new(high_water: Option<Timestamp>, wall: Timestamp, at: Instant) -> Self {
-        Self(Mutex::new(Base { time: high_water.unwrap_or(wall), at }))
+        Self(Mutex::new(Base { time: high_water.map_or(wall, |mark| mark.max(wall)), at }))
     }
 
     /// The info-server said `time`, and its answer arrived `at`.
@@ -48,14 +51,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_info_servers_time_and_what_passed_since_count() {
+    fn the_info_servers_time_and_what_passed_since_count_and_the_wall_clock_only_ends_tokens_earlier() {
         let start = Instant::now();
         let wall: Timestamp = "2000-01-01T00:00:00Z".parse().unwrap();
         let mark: Timestamp = "2026-05-01T10:00:00Z".parse().unwrap();
         assert_eq!(Clock::new(None, wall, start).at(start), wall);
 
+        let later = mark + SignedDuration::from_hours(1);
+        assert_eq!(Clock::new(Some(mark), later, start).at(start), later, "tokens ended while nothing ran");
+
         let clock = Clock::new(Some(mark), wall, start);
         assert_eq!(clock.at(start + Duration::from_secs(5)), mark + SignedDuration::from_secs(5));
+
+        let ahead = Clock::new(Some(mark), mark + SignedDuration::from_hours(24), start);
+        ahead.observe(mark + SignedDuration::from_secs(1), start);
+        assert_eq!(ahead.at(start), mark + SignedDuration::from_secs(1), "a clock that is ahead is put right");
 
         let told: Timestamp = "2026-05-01T12:00:00Z".parse().unwrap();
         clock.observe(told, start + Duration::from_secs(9));
