@@ -37,15 +37,17 @@ pub(crate) enum Presented {
 }
 
 /// Nothing is known of the token, and nobody can be asked.
-#[derive(Debug, Clone, thiserror::Error)]
-pub(crate) enum Undecidable {
-    #[error("the info-server did not answer in time")]
-    NoAnswer,
-    #[error("the database failed")]
-    Store,
-    /// Not an error: the info-server knows no such token.
-    #[error("no such token")]
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("nobody can say now what the token allows")]
+pub(crate) struct Undecidable;
+
+/// Why a look-up found nothing to remember for long.
+#[derive(Debug, Clone, Copy)]
+enum Miss {
+    /// The info-server knows no such token.
     Unknown,
+    /// The database failed, or the info-server did not answer in time.
+    Undecidable,
 }
 
 /// What a request wants to do.
@@ -108,23 +110,23 @@ impl Tokens {
             self.known.invalidate(&hash).await;
             return Ok(Presented::Refused);
         }
-        match found.as_ref().map_err(|error| error.as_ref()) {
-            Ok(presented) => Ok(presented.clone()),
-            Err(Undecidable::Unknown) => Ok(Presented::Refused),
-            Err(undecidable) => {
+        match found.map_err(|miss| *miss) {
+            Ok(presented) => Ok(presented),
+            Err(Miss::Unknown) => Ok(Presented::Refused),
+            Err(Miss::Undecidable) => {
                 self.metrics.undecided.one();
-                Err(undecidable.clone())
+                Err(Undecidable)
             }
         }
     }
 
-    async fn look_up(&self, hash: Digest) -> Result<Presented, Undecidable> {
+    async fn look_up(&self, hash: Digest) -> Result<Presented, Miss> {
         let stored = self.store.token(hash).await.map_err(|error| failed(&error))?;
         if let Some(standing) = stored {
             return Ok(presented(standing));
         }
         let turn = tokio::time::timeout(TURN, self.questions.acquire()).await;
-        let _turn = turn.ok().and_then(Result::ok).ok_or(Undecidable::NoAnswer)?;
+        let _turn = turn.ok().and_then(Result::ok).ok_or(Miss::Undecidable)?;
         self.metrics.introspections.one();
         match self.info.introspect(hash).await {
             Ok(Some(grant)) if grant.token_hash == hash => {
@@ -135,11 +137,11 @@ impl Tokens {
             }
             Ok(_) => {
                 self.unknown.insert(hash, ()).await;
-                Err(Undecidable::Unknown)
+                Err(Miss::Unknown)
             }
             Err(error) => {
                 tracing::debug!(%error, "a token could not be asked about");
-                Err(Undecidable::NoAnswer)
+                Err(Miss::Undecidable)
             }
         }
     }
@@ -175,9 +177,9 @@ fn presented(standing: Standing) -> Presented {
     }
 }
 
-fn failed(error: &StoreError) -> Undecidable {
+fn failed(error: &StoreError) -> Miss {
     tracing::error!(%error, "a token could not be looked up");
-    Undecidable::Store
+    Miss::Undecidable
 }
 
 /// Whether `grant` allows `need` on `file`, here and now.

@@ -44,10 +44,7 @@ impl Claim {
     /// Judges the token for `file` as it stands in the path. An id that cannot be read is just another file than the
     /// token's own.
     pub(super) async fn judge(self, server: &Server, file: &str, need: Need) -> Result<Access, Error> {
-        let presented = server.tokens.find(&self.token).await.map_err(|undecidable| match undecidable {
-            Undecidable::Unknown => refused(server),
-            Undecidable::NoAnswer | Undecidable::Store => Error::Undecidable,
-        })?;
+        let presented = server.tokens.find(&self.token).await.map_err(|Undecidable| Error::Undecidable)?;
         let Presented::Granted(grant) = presented else { return Err(refused(server)) };
         let file = file.parse::<FileId>().map_err(|_| refused(server))?;
         let here = (&server.identity.id, &server.zone);

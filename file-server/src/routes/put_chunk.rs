@@ -18,7 +18,7 @@ use crate::{
 /// The digest of the body (RFC 9530 §2).
 const CONTENT_DIGEST: &str = "content-digest";
 
-/// Takes one chunk of an upload; 201 only once it is synced.
+/// Takes one chunk of an upload; 201 only once it is synced, 204 when it was there already.
 pub(super) async fn put_chunk(
     State(server): State<Arc<Server>>,
     Path((id, n)): Path<(String, String)>,
@@ -40,7 +40,7 @@ pub(super) async fn put_chunk(
     // Boxed: the future of an upload is much larger than that of any other request.
     match Box::pin(server.blobs.receive(&blob, chunk, digest, body)).await? {
         Received::Now => Ok(StatusCode::CREATED),
-        Received::Before => Ok(StatusCode::OK),
+        Received::Before => Ok(StatusCode::NO_CONTENT),
     }
 }
 
