@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use lifecycle::{Shutdown, private_file, shutdown::GRACE};
+use reqwest::Client;
 use rustix::fs::{Mode, OFlags};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::task::JoinHandle;
@@ -28,6 +29,7 @@ use crate::{
 
 /// How long the info-server may take to accept a server that was started for the import alone.
 const REGISTRATION: Duration = Duration::from_secs(20);
+const INTERRUPTED: &str = "interrupted";
 
 /// Publishes files so that one replica of each stands on the server of this data folder, and prints their ids.
 ///
@@ -38,19 +40,24 @@ const REGISTRATION: Duration = Duration::from_secs(20);
 pub async fn run(config: Config, import: Import) -> anyhow::Result<()> {
     anyhow::ensure!(config.storage.slots.is_none(), "an import goes through one server: name its folder with --data");
     anyhow::ensure!(import.name.is_none() || import.paths.len() == 1, "--name fits one file only");
+    let client = client_builder().build()?;
+    let info = |session| InfoServer::new(config.upstream.info.clone(), client.clone(), session);
+    // Before signals are followed: one that comes while somebody is asked for a password ends the program at once.
+    let session = log_in(&import, &info(None)).await?;
     let shutdown = Shutdown::new();
     let signals = tokio::spawn(shutdown.clone().follow_signals(GRACE));
-    let outcome = publish_all(&config, &import, &shutdown).await;
+    let outcome = publish_all(&config, &import, (&info(Some(session)), client.clone()), &shutdown).await;
     signals.abort();
     outcome
 }
 
-async fn publish_all(config: &Config, import: &Import, shutdown: &Shutdown) -> anyhow::Result<()> {
-    let client = client_builder().build()?;
-    let info = |session| InfoServer::new(config.upstream.info.clone(), client.clone(), session);
-    let session = log_in(import, &info(None)).await?;
-    let info = info(Some(session));
-    let server = Host::find_or_start(config).await?;
+async fn publish_all(
+    config: &Config,
+    import: &Import,
+    (info, client): (&InfoServer, Client),
+    shutdown: &Shutdown,
+) -> anyhow::Result<()> {
+    let server = Host::find_or_start(config, shutdown).await?;
     let publisher = Publisher {
         client,
         // Also what makes the targets hold a file that has no chunks.
@@ -60,7 +67,7 @@ async fn publish_all(config: &Config, import: &Import, shutdown: &Shutdown) -> a
     };
     let mut outcome = Ok(());
     for path in &import.paths {
-        let published = publish(path, import, &server.id, (&info, &publisher)).await;
+        let published = publish(path, import, &server.id, (info, &publisher, shutdown)).await;
         match published.with_context(|| format!("cannot publish {}", path.display())) {
             Ok(id) => println!("{id}"),
             Err(error) => {
@@ -69,7 +76,7 @@ async fn publish_all(config: &Config, import: &Import, shutdown: &Shutdown) -> a
             }
         }
     }
-    server.stop().await?;
+    server.stop(shutdown).await?;
     outcome
 }
 
@@ -77,8 +84,9 @@ async fn publish(
     path: &Path,
     import: &Import,
     server: &ServerId,
-    (info, publisher): (&InfoServer, &Publisher),
+    (info, publisher, shutdown): (&InfoServer, &Publisher, &Shutdown),
 ) -> anyhow::Result<FileId> {
+    anyhow::ensure!(!shutdown.finishing().is_cancelled(), INTERRUPTED);
     let file = open_regular(path)?;
     let name = match &import.name {
         Some(name) => name.clone(),
@@ -87,7 +95,9 @@ async fn publish(
     let policy = Policy { replicas: import.replicas, zones: None, through: Some(server.clone()) };
     let size = file.metadata()?.len();
     let new = NewFile { name, size, media_type: None, policy: Some(policy), quorum: import.quorum };
-    let plan = info.announce(&new).await?;
+    // Its answer is waited for even when stopping: a file announced to nobody would stand in the catalogue for ever.
+    let announced = shutdown.aborting().run_until_cancelled(info.announce(&new)).await;
+    let plan = announced.context(INTERRUPTED)??;
     let sent = match publisher.publish(file, &plan).await {
         Ok(sent) => sent,
         Err(error) => {
@@ -102,7 +112,9 @@ async fn publish(
         tracing::warn!(file = %plan.id, server = %target.0, reason = %target.1, "a server was left behind");
     }
     let commit = Commit { sha256: sent.sha256, chunks: sent.digests };
-    info.commit(plan.id, &commit).await.with_context(|| format!("file {} is still uploading", plan.id))?;
+    let committed = shutdown.finishing().run_until_cancelled(info.commit(plan.id, &commit)).await;
+    let committed = committed.with_context(|| format!("{INTERRUPTED}: file {} may still be uploading", plan.id))?;
+    committed.with_context(|| format!("file {} is still uploading", plan.id))?;
     Ok(plan.id)
 }
 
@@ -155,31 +167,41 @@ fn ask(email: Option<String>) -> anyhow::Result<(String, SecretString)> {
 /// The server that holds the first replica.
 struct Host {
     id: ServerId,
-    /// The server started for this import alone.
-    own: Option<(Shutdown, JoinHandle<anyhow::Result<()>>)>,
+    /// The server started for this import alone. It stops when the import is told to.
+    own: Option<JoinHandle<anyhow::Result<()>>>,
 }
 
 impl Host {
-    async fn find_or_start(config: &Config) -> anyhow::Result<Self> {
+    async fn find_or_start(config: &Config, shutdown: &Shutdown) -> anyhow::Result<Self> {
         let data = &config.storage.data;
         if Folder::is_in_use(data)? {
             let identity = Identity::read(data)?.context("the server is only just starting: try again")?;
             return Ok(Self { id: identity.id, own: None });
         }
         let app = App::build(config.clone()).await?;
-        let (id, server, shutdown) = (app.id().clone(), app.server(), Shutdown::new());
-        let task = tokio::spawn(app.run(shutdown.clone()));
-        let host = Self { id, own: Some((shutdown, task)) };
-        if tokio::time::timeout(REGISTRATION, server.registration()).await.is_err() {
-            host.stop().await?;
-            anyhow::bail!("the info-server did not accept this server");
+        let (id, server) = (app.id().clone(), app.server());
+        let host = Self { id, own: Some(tokio::spawn(app.run(shutdown.clone()))) };
+        let registration = shutdown.finishing().run_until_cancelled(server.registration());
+        match tokio::time::timeout(REGISTRATION, registration).await {
+            Ok(Some(())) => Ok(host),
+            Ok(None) => {
+                host.stop(shutdown).await?;
+                anyhow::bail!(INTERRUPTED);
+            }
+            Err(_) => {
+                host.stop(shutdown).await?;
+                anyhow::bail!("the info-server did not accept this server");
+            }
         }
-        Ok(host)
     }
 
-    async fn stop(self) -> anyhow::Result<()> {
-        let Some((shutdown, task)) = self.own else { return Ok(()) };
+    async fn stop(self, shutdown: &Shutdown) -> anyhow::Result<()> {
+        let Some(mut task) = self.own else { return Ok(()) };
         shutdown.finish();
+        if let Ok(ended) = tokio::time::timeout(GRACE, &mut task).await {
+            return ended?;
+        }
+        shutdown.abort();
         task.await?
     }
 }

@@ -1,6 +1,6 @@
 //! The program: reads its settings, then serves until it is told to stop.
 
-use std::{path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use clap::CommandFactory as _;
 use ddm_file_server::{
@@ -9,6 +9,9 @@ use ddm_file_server::{
     import,
 };
 use lifecycle::{Shutdown, settings, shutdown::GRACE};
+
+/// How long threads may go on once everything has stopped.
+const LINGER: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let cli: Cli = match settings::parse(Some(Path::new(DEFAULT_FILE))) {
@@ -32,8 +35,15 @@ fn main() -> ExitCode {
     }
 }
 
-#[tokio::main]
-async fn start(cli: Cli) -> anyhow::Result<()> {
+fn start(cli: Cli) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    let outcome = runtime.block_on(run(cli));
+    // A thread that hangs on a disk must not keep a process that was told to stop.
+    runtime.shutdown_timeout(LINGER);
+    outcome
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
     cli.telemetry.install()?;
     cli.config.check()?;
     match cli.command {

@@ -1,7 +1,7 @@
 //! The real program: killed, stopped, started twice.
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _},
     path::Path,
     process::{Child, Command, Stdio},
 };
@@ -168,6 +168,33 @@ async fn sigterm_lets_a_running_body_finish_and_leaves_the_register() {
     .await
     .unwrap();
     assert!(status.success(), "{id}: {status}");
+}
+
+#[tokio::test]
+async fn an_interrupt_while_an_import_asks_who_it_is_ends_it_at_once() {
+    let data = tempfile::tempdir().unwrap();
+    let mut command = command("http://127.0.0.1:9", data.path());
+    let mut child = command.args(["import", "/dev/null"]).stdin(Stdio::piped()).spawn().unwrap();
+    let status = tokio::task::spawn_blocking(move || {
+        let (mut stderr, mut told) = (child.stderr.take().unwrap(), Vec::new());
+        let mut byte = [0];
+        while !told.ends_with(b"E-mail: ") && stderr.read(&mut byte).unwrap() > 0 {
+            told.push(byte[0]);
+        }
+        let asked = told.ends_with(b"E-mail: ");
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        for _ in 0..200 {
+            if let Some(status) = child.try_wait().unwrap() {
+                return asked.then_some(status);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        None
+    });
+    assert!(status.await.unwrap().is_some_and(|status| !status.success()));
 }
 
 #[test]
