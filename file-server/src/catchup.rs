@@ -93,7 +93,7 @@ impl Follower {
             let position = self.cursors().await?.0;
             let batch = self.server.info.after(position, Duration::ZERO).await?;
             let reached = Position { epoch: Some(batch.header.epoch), seq: batch.header.as_of };
-            let ended = batch.lines.is_empty() || reached == position;
+            let ended = (batch.lines.is_empty() || reached == position) && !self.server.info.has_more();
             self.take_log(batch).await?;
             if ended {
                 return Ok(());
@@ -101,8 +101,12 @@ impl Follower {
         }
     }
 
-    /// Takes a piece of the log in; answers what became of each line.
-    async fn take_log(&self, LogBatch { header, lines }: LogBatch) -> Result<Vec<Verdict>, FollowError> {
+    /// Takes a piece of the log in; answers what became of each line. After a failure the log is read from the cursors again.
+    async fn take_log(&self, batch: LogBatch) -> Result<Vec<Verdict>, FollowError> {
+        self.remember_log(batch).await.inspect_err(|_| self.server.info.start_over())
+    }
+
+    async fn remember_log(&self, LogBatch { header, lines }: LogBatch) -> Result<Vec<Verdict>, FollowError> {
         if header.snapshot {
             tracing::info!(as_of = header.as_of, lines = lines.len(), "took the present state instead of the log");
         }
@@ -115,6 +119,7 @@ impl Follower {
                 }
                 Err(error) => {
                     tracing::error!(%error, "a line of the log cannot be read");
+                    self.server.metrics.unreadable.one();
                     verdicts.push(Verdict::Park);
                 }
             }
@@ -138,6 +143,7 @@ impl Follower {
                 },
                 Err(error) => {
                     tracing::warn!(%error, "a message is not an event this version knows: setting it aside");
+                    self.server.metrics.unreadable.one();
                     Verdict::Park
                 }
             };

@@ -2,22 +2,21 @@
 
 use std::time::Duration;
 
-use async_trait::async_trait;
-use bus::{BusError, EventLog, LogBatch, Position};
-use bytes::BytesMut;
-use futures::{Stream, StreamExt as _};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect::Policy};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
 use url::Url;
 use wire::{
-    Digest, FileId,
-    event::Event,
+    Digest, FileId, Problem,
     server::{Heartbeat, HeartbeatAnswer, Introspection, ReplicaReport},
     token::Grant,
 };
 
 use crate::identity::Identity;
+
+mod log;
+
+use log::Rest;
 
 /// For a connection to stand.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -27,15 +26,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 const INTROSPECTION: Duration = Duration::from_millis(500);
 /// For the notice that this server leaves: the process is ending.
 const LEAVING: Duration = Duration::from_secs(1);
-/// For the next bytes of a log, beyond what it was asked to wait.
-const LOG_SLACK: Duration = Duration::from_secs(10);
 /// The largest ordinary answer, in bytes.
 const MAX_ANSWER: usize = 4 << 20;
-/// The longest line of a log, in bytes.
-const MAX_LINE: usize = bus::MAX_BODY;
-/// How much of a log is taken in at once, in bytes.
-const LOG_PIECE: usize = 8 << 20;
-
 /// Why a question got no usable answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InfoError {
@@ -43,8 +35,10 @@ pub(crate) enum InfoError {
     Unreachable(#[from] reqwest::Error),
     #[error("no address of this machine leads to the info-server: {0}")]
     NoRoute(std::io::Error),
-    #[error("the info-server answered {0}")]
-    Status(StatusCode),
+    #[error("the info-server answered {status}{}", told(problem))]
+    Refused { status: StatusCode, problem: Box<Problem> },
+    #[error("the info-server's log did not come in time")]
+    Late,
     #[error("the info-server's answer cannot be read: {0}")]
     Garbled(String),
 }
@@ -55,12 +49,14 @@ pub(crate) struct InfoServer {
     client: Client,
     base: Url,
     identity: Identity,
+    /// What is left of a present state that is taken in piece by piece.
+    rest: Rest,
 }
 
 impl InfoServer {
     pub(crate) fn new(base: Url, identity: Identity) -> anyhow::Result<Self> {
         let client = client()?;
-        Ok(Self { client, base, identity })
+        Ok(Self { client, base, identity, rest: Rest::default() })
     }
 
     /// Registers or renews the lease; with the join secret it enrols.
@@ -80,7 +76,7 @@ impl InfoServer {
     /// Says that this server leaves.
     pub(crate) async fn leave(&self) -> Result<(), InfoError> {
         let request = self.client.delete(self.own("")).timeout(LEAVING);
-        success(self.authenticated(request).send().await?).map(drop)
+        success(self.authenticated(request).send().await?).await.map(drop)
     }
 
     /// What a token grants; `None` when the info-server knows no such token.
@@ -92,7 +88,7 @@ impl InfoServer {
             .json(&Introspection { token_hash });
         match answer(self.authenticated(request).send().await?).await {
             Ok(grant) => Ok(Some(grant)),
-            Err(InfoError::Status(StatusCode::NOT_FOUND)) => Ok(None),
+            Err(InfoError::Refused { status: StatusCode::NOT_FOUND, .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -101,27 +97,7 @@ impl InfoServer {
     pub(crate) async fn report(&self, file: FileId, report: &ReplicaReport) -> Result<(), InfoError> {
         let url = self.url(&format!("/v1/files/{file}/replicas/{}", self.identity.id));
         let request = self.client.put(url).timeout(ANSWER).json(report);
-        success(self.authenticated(request).send().await?).map(drop)
-    }
-
-    async fn log(&self, position: Position, wait: Duration) -> Result<LogBatch, InfoError> {
-        let mut query = vec![("after", position.seq.to_string()), ("wait", wait.as_secs().to_string())];
-        query.extend(position.epoch.map(|epoch| ("epoch", epoch.to_string())));
-        let request = self.client.get(self.own("/events")).query(&query).timeout(wait.saturating_add(LOG_SLACK));
-        let response = success(self.authenticated(request).send().await?)?;
-        let mut lines = Lines { stream: Box::pin(response.bytes_stream()), buffer: BytesMut::new() };
-        let first = lines.next().await?.ok_or_else(|| garbled("an empty log"))?;
-        let mut batch = LogBatch { header: serde_json::from_slice(&first).map_err(garbled)?, lines: Vec::new() };
-        let mut size = 0;
-        while let Some(line) = lines.next().await? {
-            size += line.len();
-            batch.lines.push(line.freeze());
-            if size > LOG_PIECE {
-                cut_short(&mut batch)?;
-                break;
-            }
-        }
-        Ok(batch)
+        success(self.authenticated(request).send().await?).await.map(drop)
     }
 
     fn own(&self, rest: &str) -> Url {
@@ -150,68 +126,25 @@ pub(crate) fn client() -> anyhow::Result<Client> {
         .build()?)
 }
 
-/// For the event bus.
-#[async_trait]
-impl EventLog for InfoServer {
-    async fn after(&self, position: Position, wait: Duration) -> Result<LogBatch, BusError> {
-        self.log(position, wait).await.map_err(|error| BusError::Log(Box::new(error)))
-    }
-}
-
-/// Makes a batch of what was read of a log that is too long for one. Its lines ascend over all streams, so that it
-/// reaches as far as its last line.
-fn cut_short(batch: &mut LogBatch) -> Result<(), InfoError> {
-    if batch.header.snapshot {
-        return Err(garbled("the present state is too long"));
-    }
-    let last = batch.lines.last().ok_or_else(|| garbled("no lines"))?;
-    batch.header.as_of = Event::parse(last).map_err(garbled)?.seq;
-    Ok(())
-}
-
 fn garbled(reason: impl std::fmt::Display) -> InfoError {
     InfoError::Garbled(reason.to_string())
 }
 
-/// The lines of a body.
-struct Lines {
-    stream: std::pin::Pin<Box<dyn Stream<Item = reqwest::Result<bytes::Bytes>> + Send>>,
-    buffer: BytesMut,
-}
-
-impl Lines {
-    async fn next(&mut self) -> Result<Option<BytesMut>, InfoError> {
-        let mut searched = 0;
-        loop {
-            if let Some(found) = self.buffer.iter().skip(searched).position(|byte| *byte == b'\n') {
-                let mut line = self.buffer.split_to(searched + found + 1);
-                line.truncate(searched + found);
-                if line.iter().all(u8::is_ascii_whitespace) {
-                    searched = 0;
-                    continue;
-                }
-                return Ok(Some(line));
-            }
-            searched = self.buffer.len();
-            if searched > MAX_LINE {
-                return Err(garbled("a line of the log is too long"));
-            }
-            match self.stream.next().await {
-                Some(more) => self.buffer.extend_from_slice(&more?),
-                // A line that was cut off is not an event: the log was.
-                None if searched > 0 => return Err(garbled("the log broke off")),
-                None => return Ok(None),
-            }
-        }
+async fn success(response: Response) -> Result<Response, InfoError> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
     }
-}
-
-fn success(response: Response) -> Result<Response, InfoError> {
-    if response.status().is_success() { Ok(response) } else { Err(InfoError::Status(response.status())) }
+    // Whatever stands between may answer without one.
+    let problem = read(response).await.unwrap_or_else(|_| Problem::new(status.as_u16(), "unknown", ""));
+    Err(InfoError::Refused { status, problem: Box::new(problem) })
 }
 
 async fn answer<T: DeserializeOwned>(response: Response) -> Result<T, InfoError> {
-    let mut response = success(response)?;
+    read(success(response).await?).await
+}
+
+async fn read<T: DeserializeOwned>(mut response: Response) -> Result<T, InfoError> {
     let mut body = Vec::new();
     while let Some(more) = response.chunk().await? {
         if body.len() + more.len() > MAX_ANSWER {
@@ -220,4 +153,14 @@ async fn answer<T: DeserializeOwned>(response: Response) -> Result<T, InfoError>
         body.extend_from_slice(&more);
     }
     serde_json::from_slice(&body).map_err(garbled)
+}
+
+/// What a refusal says, for a line of a log.
+fn told(problem: &Problem) -> String {
+    let clean = |text: &str| text.chars().filter(|c| !c.is_control()).take(300).collect::<String>();
+    [&problem.title, &problem.detail]
+        .iter()
+        .filter(|text| !text.is_empty())
+        .map(|text| format!(": {}", clean(text)))
+        .collect()
 }

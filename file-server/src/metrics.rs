@@ -36,6 +36,7 @@ pub(crate) struct Metrics {
     pub(crate) introspections: Counter,
     pub(crate) undecided: Counter,
     pub(crate) events: Counter,
+    pub(crate) unreadable: Counter,
     pub(crate) catchups: Counter,
     pub(crate) reports: Counter,
 }
@@ -58,6 +59,7 @@ impl Metrics {
             ("introspections", "Tokens the info-server was asked about", &self.introspections),
             ("undecided", "Requests answered 503 because a token could not be decided", &self.undecided),
             ("events", "Facts applied", &self.events),
+            ("unreadable_events", "Messages and lines of the log that could not be read", &self.unreadable),
             ("catchups", "Times the streams were fetched over HTTP", &self.catchups),
             ("reports", "Replica reports accepted", &self.reports),
         ];

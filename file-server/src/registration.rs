@@ -11,7 +11,10 @@ use rand::RngExt as _;
 use reqwest::StatusCode;
 use secrecy::SecretString;
 use url::Url;
-use wire::server::{Heartbeat, HeartbeatAnswer};
+use wire::{
+    ServerId,
+    server::{Heartbeat, HeartbeatAnswer},
+};
 
 use crate::{address::Advertised, blobs::blocking, catchup::Follower, info::InfoError, server::Server};
 
@@ -19,6 +22,11 @@ use crate::{address::Advertised, blobs::blocking, catchup::Follower, info::InfoE
 const INTERVAL: Duration = Duration::from_secs(3);
 /// How much time may pass before the high-water mark is written again.
 const MARK_EVERY: Duration = Duration::from_secs(30);
+
+/// The problem of an identity that another live process has.
+const SECOND_INSTANCE: &str = "urn:ddm:problem:second-instance";
+/// The problem of an id that was enrolled with another secret.
+const TAKEN: &str = "urn:ddm:problem:taken";
 
 /// Keeps this server registered.
 #[derive(Debug)]
@@ -44,7 +52,7 @@ impl Registration {
                 () = finishing.cancelled() => break,
             };
             self.server.registered.send_replace(beaten.is_ok());
-            may_be_listed = !matches!(beaten, Err(InfoError::Status(_)));
+            may_be_listed = !matches!(beaten, Err(InfoError::Refused { .. }));
             let pause = match beaten {
                 Ok((answer, url)) => {
                     if last_failure.take().is_some() || marked.is_none() {
@@ -57,7 +65,7 @@ impl Registration {
                     INTERVAL
                 }
                 Err(error) => {
-                    let told = self.describe(&error);
+                    let told = describe(&error, &self.server.identity.id, self.join_secret.is_some());
                     if last_failure.as_ref() != Some(&told) {
                         tracing::error!("{told}");
                         last_failure = Some(told);
@@ -91,7 +99,9 @@ impl Registration {
             free_bytes,
         };
         let mut answer = self.server.info.beat(&heartbeat, None).await;
-        if let (Err(InfoError::Status(StatusCode::UNAUTHORIZED)), Some(secret)) = (&answer, &self.join_secret) {
+        if let (Err(InfoError::Refused { status: StatusCode::UNAUTHORIZED, .. }), Some(secret)) =
+            (&answer, &self.join_secret)
+        {
             heartbeat.secret_sha256 = Some(self.server.identity.secret.hash());
             answer = self.server.info.beat(&heartbeat, Some(secret)).await;
             if answer.is_ok() {
@@ -119,21 +129,54 @@ impl Registration {
             tracing::error!(%error, "the time cannot be remembered");
         }
     }
+}
 
-    fn describe(&self, error: &InfoError) -> String {
-        let id = &self.server.identity.id;
-        match error {
-            InfoError::Status(StatusCode::CONFLICT) => format!(
-                "another live process uses the identity {id} of this data folder; stop it, or give one of them a fresh \
-                 --data folder"
-            ),
-            InfoError::Status(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) if self.join_secret.is_none() => {
-                format!("the info-server does not know server {id}: give it a join secret with --join-secret-file")
-            }
-            InfoError::Status(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-                format!("the info-server refused to enrol server {id}: check the join secret")
-            }
-            other => format!("server {id} is not registered: {other}"),
+/// What is wrong, and what to do about it.
+fn describe(error: &InfoError, id: &ServerId, has_join_secret: bool) -> String {
+    match error {
+        InfoError::Refused { problem, .. } if problem.kind == SECOND_INSTANCE => format!(
+            "another live process uses the identity {id} of this data folder; stop it, or give one of them a fresh \
+             --data folder"
+        ),
+        InfoError::Refused { problem, .. } if problem.kind == TAKEN => format!(
+            "the info-server knows the id {id} with another secret than this data folder's: bring back the folder's \
+             own secret, or start with a fresh --data folder"
+        ),
+        InfoError::Refused { status: StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, .. } if !has_join_secret => {
+            format!("the info-server does not know server {id}: give it a join secret with --join-secret-file")
+        }
+        InfoError::Refused { problem, .. } if problem.kind == TAKEN => format!(
+            "the info-server knows the id {id} with another secret than this data folder's: bring back the folder's \
+             own secret, or start with a fresh --data folder"
+        ),
+        InfoError::Refused { status: StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, .. } => {
+            format!("the info-server refused to enrol server {id}: check the join secret")
+        }
+        other => format!("server {id} is not registered: {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::Problem;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_by_its_problem_and_not_by_its_status_alone() {
+        let id = "fs-a".parse().unwrap();
+        for (status, word, join_secret, told) in [
+            (409, "second-instance", true, "another live process"),
+            (409, "taken", true, "with another secret"),
+            (409, "elsewise", true, "409 Conflict: A title: a detail"),
+            (401, "unauthorized", false, "--join-secret-file"),
+            (401, "unauthorized", true, "check the join secret"),
+        ] {
+            let problem = Problem::new(status, word, "A title").detail("a\n detail");
+            let error =
+                InfoError::Refused { status: StatusCode::from_u16(status).unwrap(), problem: Box::new(problem) };
+            let found = describe(&error, &id, join_secret);
+            assert!(found.contains(told) && found.contains("fs-a"), "{word}: {found}");
         }
     }
 }

@@ -96,7 +96,7 @@ impl Reporter {
         match self.0.info.report(pending.file, &report).await {
             Ok(()) => self.0.metrics.reports.one(),
             // The catalogue has forgotten the file: there is nothing to tell about it.
-            Err(InfoError::Status(StatusCode::NOT_FOUND | StatusCode::GONE)) => {
+            Err(InfoError::Refused { status: StatusCode::NOT_FOUND | StatusCode::GONE, .. }) => {
                 tracing::info!(file = %pending.file, "the info-server does not know a file that is held here");
             }
             Err(error) => return Err(error.into()),

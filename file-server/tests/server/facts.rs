@@ -90,6 +90,26 @@ async fn a_new_epoch_voids_grants_but_no_verified_bytes() {
 }
 
 #[tokio::test]
+async fn a_present_state_of_any_length_is_taken_in_and_lines_that_cannot_be_read_are_passed_over() {
+    let info = Info::start().await;
+    let node = Node::start(&info).await;
+    let [first, second] = [node.upload(&info, &sample(10)).await, node.upload(&info, &sample(10)).await];
+    let data = node.stop().await;
+    info.restore();
+    info.told().noise = vec!["not an event".to_owned(), "x".repeat(9 << 20), "{}".to_owned()];
+    info.told().padding = 20;
+    info.publish(Stream::All, Fact::FileDeleted { file: first });
+    let node = Node::start_on(&info.url, data).await;
+    info.wait_until(|told| told.reports.get(&first).is_some_and(|report| report.runs.is_empty())).await;
+    assert!(node.metrics().await.contains("ddm_file_server_unreadable_events_total 3"));
+    // Its end moved the cursors: what follows is read as a log, to which the padding does not belong.
+    info.publish(Stream::All, Fact::FileDeleted { file: second });
+    info.wait_until(|told| told.reports.get(&second).is_some_and(|report| report.runs.is_empty())).await;
+    assert!(node.metrics().await.contains("ddm_file_server_unreadable_events_total 6"));
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_server_that_lost_its_database_is_still_heard() {
     let info = Info::start().await;
     let node = Node::start(&info).await;

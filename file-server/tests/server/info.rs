@@ -37,6 +37,10 @@ pub(crate) struct Told {
     pub(crate) reports: HashMap<FileId, ReplicaReport>,
     pub(crate) log: Vec<Event>,
     pub(crate) conflict: bool,
+    /// Lines that stand before the facts of every answer from the log.
+    pub(crate) noise: Vec<String>,
+    /// Mebibytes of facts of unknown types before the others in a snapshot.
+    pub(crate) padding: usize,
     pub(crate) announced: Vec<(FileId, NewFile)>,
 }
 
@@ -235,11 +239,24 @@ async fn events(
         let new: Vec<_> = log.into_iter().filter(|event| snapshot || event.seq > after).collect();
         if snapshot || !new.is_empty() || tokio::time::Instant::now() >= deadline {
             let header = LogHeader { epoch, as_of, snapshot };
-            let lines = new.iter().map(|event| serde_json::to_string(event).unwrap() + "\n");
-            return serde_json::to_string(&header).unwrap() + "\n" + &lines.collect::<String>();
+            let mut lines = vec![serde_json::to_string(&header).unwrap()];
+            let told = shared.told.lock().unwrap();
+            lines.extend(told.noise.clone());
+            lines.extend((0..told.padding).filter(|_| snapshot).map(|_| unknown(epoch)));
+            lines.extend(new.iter().map(|event| serde_json::to_string(event).unwrap()));
+            return lines.join("\n") + "\n";
         }
         let _ = tokio::time::timeout_at(deadline, changed.changed()).await;
     }
+}
+
+/// A mebibyte of a fact that nobody knows.
+fn unknown(epoch: Epoch) -> String {
+    let at = Timestamp::now();
+    let event = Event { schema: SCHEMA, epoch, stream: Stream::All, prev: 0, seq: 1, at, fact: Fact::Unknown };
+    let mut value = serde_json::to_value(event).unwrap();
+    value["padding"] = "x".repeat(1 << 20).into();
+    value.to_string()
 }
 
 /// The one target is the server that the file is to go through.
