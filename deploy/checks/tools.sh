@@ -27,6 +27,9 @@ prepare() {
   export XDG_CONFIG_HOME=$home/config
   unset DDM_INFO_URL DDM_ZONE DDM_CONFIG DDM_SESSION_FILE
   trap clean_up EXIT
+  need jq
+  need curl
+  need openssl
   find_compose
   make_base_images
   # As a newcomer has it after the README's first build.
