@@ -1,6 +1,6 @@
 //! Receiving a chunk: hashed while it is written at its place; it counts only once it matched and was synced.
 
-use std::{os::unix::fs::FileExt as _, sync::Arc, time::Duration};
+use std::{ops::Range, os::unix::fs::FileExt as _, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -15,6 +15,9 @@ const GATHERED: usize = 128 * 1024;
 
 /// Without a byte of the body for this long the request is given up.
 const BODY_WAIT: Duration = Duration::from_secs(30);
+
+/// A body may not come slower than this on the whole, in bytes per second: it keeps others from writing the chunk.
+const SLOWEST: u64 = 4096;
 
 /// How a chunk came to be held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,10 +47,11 @@ impl Blobs {
         let turn = timeout(BODY_WAIT, blob.turn(chunk)).await.map_err(|_| BlobError::Busy)?;
         if blob.holds(chunk) {
             let held = self.store.chunk_digest(blob.id, chunk.get()).await?;
-            drain(body, blob.layout.bytes_of(chunk)).await?;
+            let place = blob.layout.bytes_of(chunk);
+            bounded(&place, drain(body, &place)).await?;
             return if held == Some(digest) { Ok(Received::Before) } else { Err(BlobError::Conflict) };
         }
-        let (turn, found) = self.write(turn, body).await?;
+        let (turn, found) = bounded(&blob.layout.bytes_of(chunk), self.write(turn, body)).await?;
         if found != digest {
             self.metrics.upload_mismatches.one();
             tracing::warn!(file = %blob.id, chunk = chunk.get(), "an uploaded chunk does not match its digest");
@@ -103,8 +107,14 @@ impl Progress {
     }
 }
 
+/// Gives the body of the chunk at `place` up when it comes too slowly.
+async fn bounded<T>(place: &Range<u64>, receiving: impl Future<Output = Result<T, BlobError>>) -> Result<T, BlobError> {
+    let patience = BODY_WAIT + Duration::from_secs((place.end - place.start) / SLOWEST);
+    timeout(patience, receiving).await.unwrap_or(Err(BlobError::Stalled))
+}
+
 /// Reads a body that is not needed, so that the connection can go on. No more than a chunk of it.
-async fn drain(body: Body, place: std::ops::Range<u64>) -> Result<(), BlobError> {
+async fn drain(body: Body, place: &Range<u64>) -> Result<(), BlobError> {
     let mut left = place.end - place.start;
     let mut stream = body.into_data_stream();
     while let Some(frame) = timeout(BODY_WAIT, stream.next()).await.map_err(|_| BlobError::Stalled)? {
@@ -113,4 +123,20 @@ async fn drain(body: Body, place: std::ops::Range<u64>) -> Result<(), BlobError>
         left = rest;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_drips_is_given_up() {
+        let drip = futures::stream::repeat(()).then(async |()| {
+            tokio::time::sleep(BODY_WAIT / 2).await;
+            Ok::<_, std::io::Error>("x")
+        });
+        let place = 0..1 << 20;
+        let given_up = bounded(&place, drain(Body::from_stream(Box::pin(drip)), &place)).await;
+        assert!(matches!(given_up, Err(BlobError::Stalled)));
+    }
 }
