@@ -13,7 +13,7 @@ images() {
     local container files
     container=$(docker create --label ddm-test $image)
     files=$(docker export "$container" | tar -tv)
-    docker rm "$container" >/dev/null
+    docker rm --volumes "$container" >/dev/null
     [[ $(grep -cE '^-..x.* (usr/)?s?bin/' <<<"$files") == 1 ]] || fail "$image holds other programs: $files"
     if grep -E '^-..s|^-.....s' <<<"$files"; then fail "$image holds setuid files"; fi
     [[ $(docker run --rm --network none --read-only $image --version) == "$image "* ]] || fail "$name does not run"

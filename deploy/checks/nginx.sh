@@ -37,7 +37,7 @@ nginx() {
     diff <(fields "$direct" "$range" curl --silent) <(fields "$url" "$range" "${through[@]}") || fail "the proxy changes the answer to range $range"
   done
   [[ $("${through[@]}" --output /dev/null --write-out '%{http_code}' https://files-1.example.org/metrics) == 404 ]] || fail "metrics are for everybody"
-  docker rm --force "$container" >/dev/null
+  docker rm --force --volumes "$container" >/dev/null
 }
 
 one_range() {

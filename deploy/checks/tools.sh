@@ -40,7 +40,7 @@ prepare() {
 clean_up() {
   local status=$?
   ((status == 0)) || { docker compose ps --all; docker compose logs --tail 15; } >&2 || :
-  docker ps --all --quiet --filter label=ddm-test | xargs -r docker rm --force >/dev/null 2>&1 || :
+  docker ps --all --quiet --filter label=ddm-test | xargs -r docker rm --force --volumes >/dev/null 2>&1 || :
   docker compose --profile client down --volumes --remove-orphans --timeout 5 >/dev/null 2>&1 || :
   docker compose -p ddm-test-zones -f deploy/zones.yaml --profile client down --volumes --timeout 5 >/dev/null 2>&1 || :
   rm -rf "$home"

@@ -22,6 +22,6 @@ zones() {
     # The same from a container, as it works where the host does not reach containers.
     docker compose run --rm -T client login "$admin" <<<"$password"
     docker compose run --rm -T client --zone west "$id"
-    docker compose down --volumes --timeout 10 >/dev/null 2>&1
+    docker compose --profile client down --volumes --timeout 10 >/dev/null 2>&1
   )
 }
