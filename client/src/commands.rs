@@ -1,6 +1,9 @@
 //! One file per command.
 
-use std::io::{self, Write as _};
+use std::{
+    io::{self, Write as _},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -70,7 +73,10 @@ impl Context {
 /// Carries out a command, until it is done or `cancel` is.
 pub async fn run(line: CommandLine, cancel: CancellationToken) -> Exit {
     let context = Context { common: line.common, cancel: cancel.clone() };
-    let outcome = carry_out(&context, line.command).await;
+    let outcome = carry_out(&context, line.command).await.and_then(|exit| {
+        let lost = exit == Exit::Done && LOST.load(Ordering::Relaxed);
+        if lost { Err(anyhow::anyhow!("the outcome could not be written to standard output")) } else { Ok(exit) }
+    });
     outcome.unwrap_or_else(|error| {
         complain(&context.common, &error);
         Exit::Failed
@@ -104,18 +110,33 @@ fn complain(common: &Common, error: &anyhow::Error) {
     if common.json {
         emit(&serde_json::json!({ "event": "error", "message": format!("{error:#}") }));
     }
-    eprintln!("ddm-client: {error:#}{hint}");
+    tell(&format!("ddm-client: {error:#}{hint}"));
+}
+
+/// Whether a result could not be written down, say because a disk is full.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// A reader that hung up wants nothing more; anything else that keeps a result from being written is a failure.
+fn note(written: io::Result<()>) {
+    if written.is_err_and(|error| error.kind() != io::ErrorKind::BrokenPipe) {
+        LOST.store(true, Ordering::Relaxed);
+    }
 }
 
 /// One JSON object on a line of its own, at once.
 pub(crate) fn emit(event: &impl Serialize) {
     let mut out = io::stdout().lock();
-    // A reader that hung up wants nothing more; the command's own outcome decides how it ends.
-    let _ = serde_json::to_writer(&mut out, event).map_err(io::Error::from).and_then(|()| out.write_all(b"\n"));
-    let _ = out.flush();
+    let written = serde_json::to_writer(&mut out, event).map_err(io::Error::from);
+    note(written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()));
 }
 
-/// One line of text; a reader that hung up is no failure.
+/// One line of a result.
 pub(crate) fn say(text: &str) {
-    let _ = writeln!(io::stdout().lock(), "{text}");
+    let mut out = io::stdout().lock();
+    note(writeln!(out, "{text}").and_then(|()| out.flush()));
+}
+
+/// One line for whoever watches; that nobody does must not end what is watched.
+pub(crate) fn tell(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
 }

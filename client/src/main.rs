@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     exit.into()
 }
 
-/// The first signal ends the command soon and resumably; a second one is not needed, every wait in it has a deadline.
+/// The first signal ends the command soon and resumably.
 async fn cancel_on_signal(cancel: CancellationToken) {
     if let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         tokio::select! {

@@ -16,7 +16,7 @@ use transfer::{
 use wire::catalog::FileSummary;
 
 use crate::{
-    commands::{emit, say},
+    commands::{emit, say, tell},
     text,
 };
 
@@ -74,9 +74,13 @@ pub async fn watch(
             },
             _ = ticks.tick() => {
                 let now = progress.snapshot();
+                if now.bytes_total < file.size {
+                    // What is there already is still being checked: nothing to show yet.
+                    continue;
+                }
                 match (display, &mut bars) {
                     (Display::Bars, Some(bars)) => bars.show(&now),
-                    (Display::Lines, _) => eprintln!("{}", line(&file, &now)),
+                    (Display::Lines, _) => tell(&line(&file, &now)),
                     (Display::Json, _) => emit(&snapshot_event(&now)),
                     (Display::Bars | Display::Quiet, _) => {}
                 }
@@ -142,7 +146,7 @@ fn show_notice(display: Display, bars: Option<&Bars>, notice: &Notice) {
     let (event, words) = describe(notice);
     match (display, bars) {
         (Display::Json, _) => emit(&event),
-        (Display::Lines, _) => eprintln!("{words}"),
+        (Display::Lines, _) => tell(&words),
         (Display::Bars, Some(bars)) => bars.say(&words),
         (Display::Bars | Display::Quiet, _) => {}
     }
@@ -228,6 +232,6 @@ pub fn interrupted(display: Display) {
     if display == Display::Json {
         emit(&json!({ "event": "interrupted" }));
     } else {
-        eprintln!("Interrupted; the same command goes on from here.");
+        tell("Interrupted; the same command goes on from here.");
     }
 }

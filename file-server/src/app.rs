@@ -115,7 +115,7 @@ impl App {
         if has_broker {
             tasks.spawn("catch-up", follower.clone().keep_in_step(shutdown.clone()));
         }
-        tasks.spawn("facts", follow(server.clone(), follower, has_broker, shutdown.clone()));
+        tasks.spawn("facts", follow(server.clone(), follower, shutdown.clone()));
         tasks.spawn("reports", Reporter(server.clone()).keep_reporting(shutdown.clone()));
         tasks.spawn("removals", server.blobs.clone().keep_removing(shutdown.clone()));
         tasks.spawn("read-back", server.blobs.clone().keep_reading_back(shutdown.clone()));
@@ -176,19 +176,13 @@ async fn drain(server: Arc<Server>, shutdown: Shutdown) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn follow(
-    server: Arc<Server>,
-    follower: Arc<Follower>,
-    has_broker: bool,
-    shutdown: Shutdown,
-) -> anyhow::Result<()> {
-    if !has_broker {
-        // The log is the info-server's, which answers only those it knows.
-        let mut registered = server.registered.subscribe();
-        tokio::select! {
-            known = registered.wait_for(|registered| *registered) => drop(known?),
-            () = shutdown.finishing().cancelled() => return Ok(()),
-        }
+async fn follow(server: Arc<Server>, follower: Arc<Follower>, shutdown: Shutdown) -> anyhow::Result<()> {
+    // The log answers only those who are known, and of two processes with one identity only the registered one may take
+    // messages from their queue.
+    let mut registered = server.registered.subscribe();
+    tokio::select! {
+        known = registered.wait_for(|registered| *registered) => drop(known?),
+        () = shutdown.finishing().cancelled() => return Ok(()),
     }
     let subscription = Subscription { server: server.identity.id.clone(), zone: server.zone.clone() };
     Ok(server.bus.subscribe(&subscription, follower.as_ref(), shutdown.finishing()).await?)

@@ -1,12 +1,14 @@
 //! The server as a value: `build`, `local_addr`, `run`. The same three calls serve production, tests and the local mode.
 
 use std::{
+    fs::{File, TryLockError},
     net::SocketAddr,
+    path::Path,
     sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Instant,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use bus::EventBus;
 use lifecycle::{Shutdown, Tasks, listen, private_file};
 use secrecy::SecretString;
@@ -26,6 +28,20 @@ use crate::{
     relay, routes,
     store::Store,
 };
+
+/// One server per folder: two would each know only half of the leases.
+fn lock(data: &Path) -> anyhow::Result<File> {
+    let path = data.join("lock");
+    let context = || format!("cannot use {}", path.display());
+    let file = File::options().create(true).write(true).truncate(false).open(&path).with_context(context)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            bail!("another info-server runs on {}: stop it, or choose another folder with --data", data.display())
+        }
+        Err(TryLockError::Error(error)) => Err(error).with_context(context),
+    }
+}
 
 /// What every route can reach.
 #[derive(Debug)]
@@ -87,6 +103,8 @@ impl Log {
 /// A server that listens and is ready to run.
 #[derive(Debug)]
 pub struct App {
+    /// Held for as long as this server lives.
+    lock: File,
     state: State,
     committer: Committer,
     listener: TcpListener,
@@ -101,6 +119,7 @@ impl App {
         config.check()?;
         let data = &config.place.data;
         private_file::make_folder(data).with_context(|| format!("cannot make the folder {}", data.display()))?;
+        let lock = lock(data)?;
         let bus = relay::bus(config.events.broker()?)?;
         let store = Store::open(&config.database()).await?;
         let registry = RwLock::new(Registry::restore(store.enrolled().await?, Instant::now()));
@@ -121,7 +140,7 @@ impl App {
             grants,
             registry,
         };
-        Ok(Self { state, committer, listener })
+        Ok(Self { lock, state, committer, listener })
     }
 
     /// Where it listens.
@@ -147,7 +166,7 @@ impl App {
     /// # Errors
     /// When something that must run cannot go on.
     pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
-        let Self { mut state, committer, listener } = self;
+        let Self { lock, mut state, committer, listener } = self;
         state.shutdown = shutdown.clone();
         let state = Arc::new(state);
         let limits = listen::Limits { connections: state.config.place.max_connections, ..listen::Limits::default() };
@@ -166,6 +185,7 @@ impl App {
         tracing::info!("ready");
         let outcome = tasks.run(&shutdown).await;
         state.store.close().await;
+        drop(lock);
         outcome
     }
 }

@@ -99,6 +99,9 @@ fn place(get: &Get, name: &FileName) -> anyhow::Result<Place> {
     let (folder, name) = match &get.output {
         None => (here.to_owned(), name.clone()),
         Some(path) if path.is_dir() => (path.clone(), name.clone()),
+        Some(path) if path.as_os_str().as_encoded_bytes().ends_with(b"/") => {
+            anyhow::bail!("there is no folder {}: make it first", path.display())
+        }
         Some(path) => {
             let text = path.file_name().and_then(|text| text.to_str());
             let named = text.with_context(|| format!("{} names no file", path.display()))?.parse()?;

@@ -2,17 +2,18 @@
 
 use std::{
     fs::File,
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail, ensure};
 use transfer::{
-    info::InfoServer,
+    info::{InfoError, InfoServer},
     upload::{Published, Publisher, UploadError},
 };
 use wire::{
@@ -20,11 +21,14 @@ use wire::{
     catalog::{Commit, FileSummary, NewFile, Policy, UploadPlan},
 };
 
-use super::{Context, Exit, emit, say};
+use super::{Context, Exit, emit, say, tell};
 use crate::{cli::Publish, text};
 
 /// Tries of a commit whose quorum is late: each waits at the info-server by itself.
 const COMMITS: usize = 3;
+/// How long an info-server that is away may take to come back before the commit is given up.
+const RESTART: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Carries out `publish`.
 ///
@@ -36,7 +40,7 @@ pub async fn run(context: &Context, publish: &Publish) -> anyhow::Result<Exit> {
         match publish_one(context, publish, path).await {
             Ok(()) => {}
             Err(error) if matches!(error.downcast_ref(), Some(UploadError::Interrupted)) => {
-                eprintln!("Interrupted; {} is not published.", path.display());
+                tell(&format!("Interrupted; {} is not published.", path.display()));
                 return Ok(Exit::Interrupted);
             }
             Err(error) => return Err(error.context(format!("cannot publish {}", path.display()))),
@@ -119,10 +123,12 @@ async fn deliver(
 }
 
 async fn commit_patiently(info: &InfoServer, id: FileId, commit: &Commit) -> anyhow::Result<FileSummary> {
-    let mut tried = 1;
+    let (mut tried, began) = (1, Instant::now());
     loop {
         match info.commit(id, commit).await {
             Err(error) if error.status() == Some(409) && tried < COMMITS => tried += 1,
+            // The servers hold everything: an info-server that restarts is worth waiting for.
+            Err(InfoError::Unreachable { .. }) if began.elapsed() < RESTART => tokio::time::sleep(PAUSE).await,
             other => return Ok(other?),
         }
     }
@@ -138,13 +144,15 @@ async fn show(json: bool, new: &NewFile, sent: &AtomicU64) -> std::convert::Infa
         if json {
             emit(&serde_json::json!({ "event": "sent", "bytes": bytes, "bytes_total": new.size, "percent": percent }));
         } else {
-            eprintln!("{}: {} of {} sent, {percent} %", new.name, text::size(bytes), text::size(new.size));
+            tell(&format!("{}: {} of {} sent, {percent} %", new.name, text::size(bytes), text::size(new.size)));
         }
     }
 }
 
 fn open(path: &Path) -> anyhow::Result<(File, u64)> {
-    let file = File::open(path).context("cannot open it")?;
+    // Not blocking: opening a pipe would wait for its other end.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().try_into()?;
+    let file = File::options().read(true).custom_flags(flags).open(path).context("cannot open it")?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         bail!("only plain files can be published; pack a folder into an archive first");
