@@ -109,6 +109,11 @@ impl Proxy {
 }
 
 impl Proxy {
+    /// Counts the most connections anew, from those that are open now.
+    pub fn count_anew(&self) {
+        self.control.most_open.store(self.control.open.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
     /// The most connections that were open at once.
     pub fn most_open(&self) -> usize {
         self.control.most_open.load(Ordering::Relaxed)
