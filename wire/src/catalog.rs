@@ -1,22 +1,32 @@
 //! What users and the info-server say to each other over HTTP.
 
+use std::{collections::BTreeMap, net::IpAddr};
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::{Digest, FileId, FileName, Layout, Runs, ServerId, TokenId, Zone, chunks::LayoutError, token::Token};
+use crate::{
+    Digest, FileId, FileName, Layout, Runs, ServerId, SessionId, TokenId, Zone, chunks::LayoutError, token::Token,
+};
 
 /// Body of `POST /v1/sessions`.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Login {
     /// The account's name.
     pub email: String,
     /// Its password.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, format = Password))]
     pub password: secrecy::SecretString,
+    /// Where its holder is: the zone of every request of the session that names none.
+    #[serde(default)]
+    pub zone: Option<Zone>,
 }
 
 /// Answer of `POST /v1/sessions`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Session {
     /// Sent with every further request.
     pub token: Token,
@@ -24,8 +34,35 @@ pub struct Session {
     pub expires_at: Timestamp,
 }
 
+/// An open session as its owner sees it in `GET /v1/sessions`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SessionInfo {
+    /// Its public name, for `DELETE /v1/sessions/{id}`.
+    pub id: SessionId,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// When it ends.
+    pub expires_at: Timestamp,
+    /// The address it was opened from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
+    pub address: Option<IpAddr>,
+    /// Whether it is the one that asks.
+    pub current: bool,
+}
+
+/// Answer of `GET /v1/sessions`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SessionList {
+    /// The open sessions, newest first.
+    pub sessions: Vec<SessionInfo>,
+}
+
 /// What a file can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum FileState {
     /// Announced; the quorum of replicas is not there yet.
@@ -49,6 +86,7 @@ impl FileState {
 
 /// One row of the file list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FileSummary {
     /// Its id.
     pub id: FileId,
@@ -73,6 +111,7 @@ pub struct FileSummary {
 
 /// Answer of `GET /v1/files`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FileList {
     /// The files, newest first.
     pub files: Vec<FileSummary>,
@@ -83,6 +122,7 @@ pub struct FileList {
 
 /// Answer of `GET /v1/files/{id}`: where to get the file and the right to do so.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FileDetails {
     /// The row of the list.
     #[serde(flatten)]
@@ -94,10 +134,15 @@ pub struct FileDetails {
     /// A fresh token; absent when none was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub download: Option<IssuedToken>,
+    /// For a file server that is sent to other zones: bytes a second that it may fetch from each from now on. A zone that is not
+    /// named is not limited.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pull_limits: BTreeMap<Zone, u64>,
 }
 
 /// A source of a file's chunks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Location {
     /// The server.
     pub server: ServerId,
@@ -107,10 +152,14 @@ pub struct Location {
     pub url: Url,
     /// The chunks it holds.
     pub runs: Runs,
+    /// How far it is from whoever asked: 0 in the own zone, else the configured cost between the two zones.
+    #[serde(default)]
+    pub cost: u8,
 }
 
 /// A token just made.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct IssuedToken {
     /// The secret; shown only now.
     pub token: Token,
@@ -122,43 +171,55 @@ pub struct IssuedToken {
 
 /// Body of `POST /v1/files/{id}/tokens`; everything is optional.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct TokenRequest {
     /// Seconds it should live; at most the server's own setting.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub lifetime_s: Option<u32>,
     /// The only zones it should work in.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(min_items = 1, max_items = 32))]
     pub zones: Option<Vec<Zone>>,
 }
 
 /// Body of `POST /v1/files`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewFile {
     /// Its name.
     pub name: FileName,
     /// Bytes in it.
+    #[cfg_attr(feature = "openapi", schema(maximum = 1_125_899_906_842_624_u64))]
     pub size: u64,
     /// What kind of content it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_length = 255, pattern = "^[ -~]*/[ -~]*$"))]
     pub media_type: Option<String>,
     /// Where it should stand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,
     /// How many servers must hold it, synced, before it counts as published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub quorum: Option<u32>,
+    /// Where the publisher is, that of the session when it is left out: the upload goes to servers of this zone if the file is
+    /// to stand there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<Zone>,
 }
 
-/// Where a file should stand.
+/// Where a file should stand. What is absent is the info-server's default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
-    /// On how many servers.
+    /// On how many servers: of each zone when zones are named, in all when none are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<u32>,
-    /// The only zones it may stand in.
+    /// The zones it is to stand in, and the only ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zones: Option<Vec<Zone>>,
     /// A server that must be among them: the one that imports it.
@@ -166,8 +227,81 @@ pub struct Policy {
     pub through: Option<ServerId>,
 }
 
+/// Answer of `GET /v1/files/{id}/replicas`: where a file should stand and where it verifiably does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ReplicaStatus {
+    /// The file.
+    pub file: FileId,
+    /// Chunks in it.
+    pub chunks: u32,
+    /// Whether every zone has as many complete, verified replicas on live servers as it should.
+    pub replicated: bool,
+    /// By zone, what is wanted and what is there. The key is empty when the policy names no zones.
+    pub zones: BTreeMap<String, ZoneStatus>,
+    /// Every server that holds, held or is to hold chunks of it, by id.
+    pub replicas: Vec<ReplicaInfo>,
+    /// Holders of these very chunks that found another SHA-256 of the whole than the publisher said: the chunks are right, the
+    /// publisher's word is not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disputes: Vec<Dispute>,
+}
+
+/// A holder's word against the publisher's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Dispute {
+    /// The server.
+    pub server: ServerId,
+    /// What it computed.
+    pub sha256: Digest,
+}
+
+/// One zone's share of a [`ReplicaStatus`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ZoneStatus {
+    /// Complete replicas that should stand there.
+    pub wanted: u32,
+    /// Complete, verified replicas on live servers.
+    pub complete: u32,
+    /// Live servers that could take a replica, those that have one included.
+    pub servers: u32,
+}
+
+/// One server's share of a [`ReplicaStatus`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ReplicaInfo {
+    /// The server.
+    pub server: ServerId,
+    /// Where it stands.
+    pub zone: Zone,
+    /// Whether its lease runs.
+    pub live: bool,
+    /// Whether it is to hold the file.
+    pub assigned: bool,
+    /// Whether it is being emptied.
+    pub draining: bool,
+    /// Chunks that it verified on its own disk.
+    pub verified: u32,
+}
+
+/// Body of `POST /v1/files/{id}/preheat`: a zone in which the file is to stand as well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Preheat {
+    /// The zone.
+    pub zone: Zone,
+    /// On how many of its servers; the info-server's default when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
+}
+
 /// Answer of `POST /v1/files`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct UploadPlan {
     /// The new file's id.
     pub id: FileId,
@@ -183,6 +317,7 @@ pub struct UploadPlan {
 
 /// A server that is to take an upload.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Target {
     /// The server.
     pub server: ServerId,
@@ -194,6 +329,7 @@ pub struct Target {
 
 /// Body of `POST /v1/files/{id}/commit`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Commit {
     /// SHA-256 of the content, as the publisher computed it.
     pub sha256: Digest,
@@ -201,8 +337,31 @@ pub struct Commit {
     pub chunks: Vec<Digest>,
 }
 
+/// Body of `POST /v1/files/{id}/adopt`: a file that servers hold and the catalogue does not know, as after the restore of an older
+/// backup, is taken in again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Adoption {
+    /// The name it gets.
+    pub name: FileName,
+    /// Bytes in it.
+    #[cfg_attr(feature = "openapi", schema(maximum = 1_125_899_906_842_624_u64))]
+    pub size: u64,
+    /// Bytes in every chunk but the last.
+    pub chunk_size: u64,
+    /// SHA-256 of the content, as a holder read it back from its disk.
+    pub sha256: Digest,
+    /// SHA-256 of each chunk, in order.
+    pub chunks: Vec<Digest>,
+    /// Where it should stand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
+}
+
 /// Answer of `GET /v1/files/{id}/manifest`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Manifest {
     /// The file.
     pub file: FileId,

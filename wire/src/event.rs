@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
-    Digest, FileId, Label, ServerId, Zone,
+    Digest, FileId, JobId, Label, ServerId, Zone,
     id::Epoch,
     token::{Grant, Revocation},
 };
@@ -155,6 +155,13 @@ pub enum Fact {
         /// The file.
         file: FileId,
     },
+    /// There is work: spans of a job wait for workers. A hint that repeats while that is so; the info-server alone decides
+    /// who gets what.
+    #[serde(rename = "ddm.spans")]
+    SpansWaiting {
+        /// The job.
+        job: JobId,
+    },
     /// A type that a later minor version added: it moves the cursor and changes nothing else.
     #[serde(other)]
     Unknown,
@@ -170,6 +177,7 @@ impl Fact {
             Self::FileDeleted { .. } => "file.deleted",
             Self::ReplicaAssigned { .. } => "replica.assigned",
             Self::ReplicaRemoved { .. } => "replica.removed",
+            Self::SpansWaiting { .. } => "ddm.spans",
             Self::Unknown => "unknown",
         }
     }
@@ -181,7 +189,7 @@ impl Fact {
 }
 
 /// The routing keys that a file server's queue is bound to.
-pub fn bindings(server: &ServerId, zone: &Zone) -> [String; 6] {
+pub fn bindings(server: &ServerId, zone: &Zone) -> [String; 7] {
     [
         format!("token.granted.{zone}"),
         "token.revoked.all".to_owned(),
@@ -189,6 +197,7 @@ pub fn bindings(server: &ServerId, zone: &Zone) -> [String; 6] {
         "file.deleted.all".to_owned(),
         format!("replica.assigned.{server}"),
         format!("replica.removed.{server}"),
+        format!("ddm.spans.{zone}"),
     ]
 }
 

@@ -142,8 +142,20 @@ uuid_id! {
     FileId
 }
 uuid_id! {
+    /// A collaborative download of an origin URL.
+    JobId
+}
+uuid_id! {
+    /// One process that asks for a job. It chose the id by itself; it means something together with its account alone.
+    AskerId
+}
+uuid_id! {
     /// The public name of a token, safe to log.
     TokenId
+}
+uuid_id! {
+    /// The public name of a log-in, safe to log.
+    SessionId
 }
 uuid_id! {
     /// One start of a file server; tells two processes with one identity apart.

@@ -5,14 +5,21 @@ pub mod chunks;
 pub mod digest;
 pub mod event;
 pub mod id;
+pub mod job;
 pub mod name;
+pub mod origin_url;
 pub mod problem;
 pub mod range;
+#[cfg(feature = "openapi")]
+mod schema;
 pub mod server;
 pub mod token;
+pub mod trace;
 
 pub use chunks::{ChunkIndex, Layout, Runs};
 pub use digest::{Digest, Hasher};
-pub use id::{FileId, Label, ServerId, TokenId, Zone};
+pub use id::{AskerId, FileId, JobId, Label, ServerId, SessionId, TokenId, Zone};
 pub use name::FileName;
+pub use origin_url::OriginUrl;
 pub use problem::Problem;
+pub use trace::TraceId;

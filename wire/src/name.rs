@@ -37,6 +37,19 @@ impl FileName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// A name made of somebody else's text: what follows the last separator, without what a name must not hold, cut to
+    /// length; `download` if nothing is left.
+    pub fn tamed(text: &str) -> Self {
+        let last = text.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or_default();
+        let shown: String = last.chars().filter(|c| !deceives(*c)).collect();
+        let mut name = shown.trim().trim_start_matches('-').trim_start();
+        while name.len() > MAX_NAME_LEN {
+            let last = name.char_indices().next_back().map_or(0, |(at, _)| at);
+            name = name.get(..last).unwrap_or_default();
+        }
+        name.trim_end().parse().unwrap_or_else(|_| Self("download".to_owned()))
+    }
 }
 
 /// Characters that are not seen, or that change how the others are seen (Unicode TR 36 §2).
@@ -51,6 +64,12 @@ fn deceives(c: char) -> bool {
         || ('\u{2060}'..='\u{206f}').contains(&c)
         || ('\u{fff0}'..='\u{ffff}').contains(&c)
         || ('\u{e0000}'..='\u{e0fff}').contains(&c)
+}
+
+/// A text of somebody else's as it may be shown on a terminal: at most `most` characters, without those that would not be
+/// seen or change how the others are seen.
+pub fn plain(text: &str, most: usize) -> String {
+    text.chars().filter(|c| !deceives(*c)).take(most).collect()
 }
 
 impl FromStr for FileName {
@@ -98,6 +117,12 @@ mod tests {
         for good in ["a", "image-1.2.iso", "наука.tar", "データ.bin", ".profile", "a b.txt", "100%.txt"] {
             assert!(good.parse::<FileName>().is_ok(), "{good}");
         }
+    }
+
+    #[test]
+    fn a_foreign_text_is_shown_without_what_talks_to_the_terminal() {
+        assert_eq!(plain("a\u{1b}[2Jb\u{202e}c\nd", 100), "a[2Jbcd");
+        assert_eq!(plain("наука", 3), "нау");
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub const MEDIA_TYPE: &str = "application/problem+json";
 
 /// A problem document.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Problem {
     /// A stable word for programs, as a URN: `urn:ddm:problem:<word>`.
     #[serde(rename = "type", default = "about_blank")]

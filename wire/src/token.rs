@@ -124,6 +124,7 @@ impl<'de> Deserialize<'de> for Token {
 
 /// What a file server must know to honour a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Grant {
     /// SHA-256 of the token's text.
     pub token_hash: Digest,
@@ -143,6 +144,7 @@ pub struct Grant {
 
 /// What a grant allows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "purpose", rename_all = "lowercase")]
 pub enum Purpose {
     /// Reading the file.
@@ -160,6 +162,7 @@ pub enum Purpose {
 
 /// A token that must no longer be honoured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Revocation {
     /// SHA-256 of the token's text.
     pub token_hash: Digest,

@@ -1,0 +1,196 @@
+//! The address of a file somewhere on the web, which DDM is asked to fetch.
+
+use std::{fmt, str::FromStr};
+
+use percent_encoding::percent_decode_str;
+use serde::{Deserialize, Deserializer, Serialize, de};
+use url::{Host, Url};
+
+use crate::name::FileName;
+
+/// The longest origin URL, in bytes.
+pub const MAX_ORIGIN_URL: usize = 8 << 10;
+
+/// An `http` or `https` URL with a host, without a user name, password or fragment.
+///
+/// Neither of its formatters shows the query, which may hold somebody's secret: for the wire and for the origin there is
+/// [`OriginUrl::url`].
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OriginUrl(Url);
+
+/// Why a text is not the address of a file on the web.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OriginUrlError {
+    /// More than [`MAX_ORIGIN_URL`] bytes.
+    #[error("a URL has at most {MAX_ORIGIN_URL} bytes")]
+    TooLong,
+    /// Not an absolute URL.
+    #[error("this is not a URL such as https://example.org/image.iso")]
+    Malformed,
+    /// Another scheme.
+    #[error("only http and https URLs are fetched")]
+    Scheme,
+    /// A user name or a password.
+    #[error("a URL with a user name or a password is refused: it would be stored and shown")]
+    Credentials,
+}
+
+impl OriginUrl {
+    /// The URL, query and all: for requests and for whoever asked for it.
+    pub const fn url(&self) -> &Url {
+        &self.0
+    }
+
+    /// Whom connections are counted by: scheme, host and port.
+    pub fn origin(&self) -> String {
+        self.0.origin().ascii_serialization()
+    }
+
+    /// The host.
+    pub fn host(&self) -> Host<&str> {
+        // `FromStr` lets none without a host through; a special scheme always has one.
+        self.0.host().unwrap_or(Host::Domain(""))
+    }
+
+    /// Whether the connection is encrypted.
+    pub fn is_secure(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+
+    /// Where a redirect from here leads: `location` may be relative.
+    ///
+    /// # Errors
+    /// As for any origin URL; a fragment is dropped.
+    pub fn join(&self, location: &str) -> Result<Self, OriginUrlError> {
+        if location.len() > MAX_ORIGIN_URL {
+            return Err(OriginUrlError::TooLong);
+        }
+        Self::try_from(self.0.join(location).map_err(|_| OriginUrlError::Malformed)?)
+    }
+
+    /// A safe name for the file: the last segment of the path, decoded; `download` if nothing of it can be used.
+    pub fn file_name(&self) -> FileName {
+        let last = self.0.path_segments().and_then(|segments| segments.rev().find(|part| !part.is_empty()));
+        FileName::tamed(&percent_decode_str(last.unwrap_or_default()).decode_utf8_lossy())
+    }
+}
+
+impl TryFrom<Url> for OriginUrl {
+    type Error = OriginUrlError;
+
+    fn try_from(mut url: Url) -> Result<Self, OriginUrlError> {
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(OriginUrlError::Scheme);
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(OriginUrlError::Credentials);
+        }
+        if url.host_str().is_none_or(str::is_empty) {
+            return Err(OriginUrlError::Malformed);
+        }
+        url.set_fragment(None);
+        if url.as_str().len() > MAX_ORIGIN_URL {
+            return Err(OriginUrlError::TooLong);
+        }
+        Ok(Self(url))
+    }
+}
+
+impl FromStr for OriginUrl {
+    type Err = OriginUrlError;
+
+    fn from_str(text: &str) -> Result<Self, OriginUrlError> {
+        if text.len() > MAX_ORIGIN_URL {
+            return Err(OriginUrlError::TooLong);
+        }
+        Self::try_from(Url::parse(text).map_err(|_| OriginUrlError::Malformed)?)
+    }
+}
+
+impl fmt::Display for OriginUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (shown, query) = self.0.as_str().split_once('?').map_or((self.0.as_str(), ""), |(shown, _)| (shown, "?…"));
+        write!(f, "{shown}{query}")
+    }
+}
+
+impl fmt::Debug for OriginUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for OriginUrl {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for OriginUrl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> OriginUrl {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn only_plain_web_addresses_are_taken() {
+        for (text, refused) in [
+            ("ftp://example.org/x", OriginUrlError::Scheme),
+            ("file:///etc/passwd", OriginUrlError::Scheme),
+            ("https://me:secret@example.org/x", OriginUrlError::Credentials),
+            ("https://me@example.org/x", OriginUrlError::Credentials),
+            ("example.org/x", OriginUrlError::Malformed),
+            ("https://", OriginUrlError::Malformed),
+            ("", OriginUrlError::Malformed),
+            (&format!("https://example.org/{}", "x".repeat(MAX_ORIGIN_URL)), OriginUrlError::TooLong),
+        ] {
+            assert_eq!(text.parse::<OriginUrl>().unwrap_err(), refused, "{text}");
+        }
+        assert_eq!(url("https://example.org/a#part").url().as_str(), "https://example.org/a");
+        assert_eq!(url("https://EXAMPLE.org:443/a").origin(), "https://example.org");
+    }
+
+    #[test]
+    fn no_formatter_shows_a_query() {
+        let secret = url("https://example.org/a%20b?token=secret");
+        assert_eq!(secret.to_string(), "https://example.org/a%20b?…");
+        assert!(!format!("{secret:?}").contains("secret"));
+        assert_eq!(serde_json::to_value(&secret).unwrap(), "https://example.org/a%20b?token=secret");
+    }
+
+    #[test]
+    fn the_name_is_the_last_segment_made_safe() {
+        for (text, name) in [
+            ("https://example.org/d/image.iso?x=1", "image.iso"),
+            ("https://example.org/a%20b.bin", "a b.bin"),
+            ("https://example.org/..%2f..%2fetc%2fpasswd", "passwd"),
+            ("https://example.org/", "download"),
+            ("https://example.org/%2e%2e", "download"),
+            ("https://example.org/-rf", "rf"),
+            ("https://example.org/a%1b%5b2J.txt", "a[2J.txt"),
+            ("https://example.org/%ff", "\u{fffd}"),
+        ] {
+            let found = url(text).file_name();
+            let expected = if name == "\u{fffd}" { "download" } else { name };
+            assert_eq!(found.as_str(), expected, "{text}");
+        }
+        assert!(url(&format!("https://example.org/{}", "é".repeat(300))).file_name().as_str().len() <= 240);
+    }
+
+    #[test]
+    fn a_redirect_is_held_to_the_same_rules() {
+        let base = url("https://example.org/a/b");
+        assert_eq!(base.join("../c").unwrap(), url("https://example.org/c"));
+        assert_eq!(base.join("//u@other.org/c"), Err(OriginUrlError::Credentials));
+        assert_eq!(base.join("javascript:alert(1)"), Err(OriginUrlError::Scheme));
+    }
+}

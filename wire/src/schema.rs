@@ -1,0 +1,86 @@
+//! What the types that have one spelling as text look like in an OpenAPI description. The others derive it.
+
+use std::borrow::Cow;
+
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        RefOr, Schema,
+        schema::{ArrayBuilder, KnownFormat, ObjectBuilder, SchemaFormat, Type},
+    },
+};
+
+use crate::{
+    AskerId, Digest, FileId, FileName, JobId, Label, OriginUrl, Runs, SessionId, TokenId,
+    chunks::MAX_CHUNKS,
+    event::Stream,
+    id::{Epoch, InstanceId},
+    job::Span,
+    name::MAX_NAME_LEN,
+    origin_url::MAX_ORIGIN_URL,
+    token::Token,
+};
+
+const ID: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
+
+fn text(description: &str, example: &str) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String).description(Some(description)).examples([example])
+}
+
+macro_rules! schemas {
+    ($($name:ident: $schema:expr;)*) => {
+        $(
+            impl PartialSchema for $name {
+                fn schema() -> RefOr<Schema> {
+                    $schema.build().into()
+                }
+            }
+
+            impl ToSchema for $name {
+                fn name() -> Cow<'static, str> {
+                    Cow::Borrowed(stringify!($name))
+                }
+            }
+        )*
+    };
+}
+
+fn id(description: &str) -> ObjectBuilder {
+    text(description, "01890a5d-ac96-774b-bcce-b302099a8057")
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid)))
+        .pattern(Some(ID))
+}
+
+fn run() -> ArrayBuilder {
+    let bound = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).maximum(Some(MAX_CHUNKS));
+    ArrayBuilder::new().items(bound).min_items(Some(2)).max_items(Some(2))
+}
+
+fn runs() -> ArrayBuilder {
+    ArrayBuilder::new()
+        .items(run())
+        .description(Some("Half-open chunk intervals [[a,b],…], ascending and disjoint"))
+        .examples([serde_json::json!([[0, 4]])])
+}
+
+schemas! {
+    Digest: text(
+        "A SHA-256 in lower-case hex", "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+    ).pattern(Some("^[0-9a-f]{64}$"));
+    Label: text("The name of a zone or a file server", "eu-west-1").pattern(Some("^[a-z0-9-]{1,63}$"));
+    FileName: text("A name without separators, control, direction and invisible characters", "image.iso")
+        .min_length(Some(1)).max_length(Some(MAX_NAME_LEN));
+    FileId: id("A catalogue entry; its content never changes");
+    JobId: id("A collaborative download of an origin URL");
+    AskerId: id("One process that asks for a job, by the id that it chose");
+    OriginUrl: text("An http or https URL without user name and password", "https://example.org/image.iso")
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Uri))).max_length(Some(MAX_ORIGIN_URL));
+    TokenId: id("The public name of a token");
+    SessionId: id("The public name of a log-in");
+    InstanceId: id("One start of a file server");
+    Epoch: id("One life of the info-server's database");
+    Token: text("A bearer token", "ddmd_…").pattern(Some("^ddm[sduv]_[A-Za-z0-9_-]{48}$"));
+    Stream: text("Whom events concern", "zone.eu").pattern(Some(r"^(all|(zone|server)\.[a-z0-9-]{1,63})$"));
+    Runs: runs();
+    Span: run().description(Some("A half-open chunk interval [a,b] with a < b"));
+}
