@@ -5,6 +5,7 @@
 
 mod address;
 mod consume;
+mod held_up;
 mod link;
 mod publish;
 mod settle;
@@ -14,7 +15,9 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use self::{address::Address, publish::Publisher};
+use wire::ServerId;
+
+use self::{address::Address, link::Link, publish::Publisher};
 use crate::{BusError, BusState, EventBus, Handler, Outbound, Phase, Receipt, Subscription, state::State};
 
 /// The bus on RabbitMQ. Publishing and consuming use a connection each: the broker blocks the first when it is short of
@@ -34,6 +37,18 @@ impl Amqp {
     pub fn new(uri: &str) -> Result<Self, BusError> {
         Ok(Self { address: Address::parse(uri)?, publisher: Publisher::new(), subscribed: State::new(Phase::Idle) })
     }
+
+    /// Deletes the queue of a server that is gone for good. Should the server come back, it makes the queue anew and reads
+    /// from the log what it missed.
+    ///
+    /// # Errors
+    /// The broker's; a queue that does not exist is none.
+    pub async fn delete_queue(&self, server: &ServerId) -> Result<(), BusError> {
+        let link = Link::open(&self.address, "ddm operator").await?;
+        let deleted = topology::delete(&link, &topology::server_queue(server)).await;
+        link.close().await;
+        deleted
+    }
 }
 
 #[async_trait]
@@ -44,6 +59,10 @@ impl EventBus for Amqp {
 
     async fn publish(&self, batch: &[Outbound]) -> Result<Vec<Receipt>, BusError> {
         self.publisher.publish(batch).await
+    }
+
+    async fn heal(&self, servers: &[ServerId]) -> Result<usize, BusError> {
+        self.publisher.heal(&self.address, servers).await
     }
 
     async fn subscribe(

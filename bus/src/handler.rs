@@ -13,6 +13,8 @@ pub struct Position {
     pub epoch: Option<Epoch>,
     /// Everything of its own streams up to this number was applied.
     pub seq: u64,
+    /// The highest number seen in any of them: a log that ends before it was put back to an earlier state.
+    pub seen: u64,
 }
 
 /// What is to become of a message.

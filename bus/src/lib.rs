@@ -22,6 +22,7 @@ pub use state::{BusState, Phase};
 use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use wire::ServerId;
 
 /// The way events travel from the info-server to the file servers.
 #[async_trait]
@@ -34,6 +35,15 @@ pub trait EventBus: std::fmt::Debug + Send + Sync {
     /// # Errors
     /// Nothing may be assumed of any message: the caller tries the whole batch again, duplicates are harmless.
     async fn publish(&self, batch: &[Outbound]) -> Result<Vec<Receipt>, BusError>;
+
+    /// After [`Receipt::HeldUp`]: does away with what may hold up the events of these servers, and answers how many obstacles
+    /// there were. Nothing is lost by it that the log does not have.
+    ///
+    /// # Errors
+    /// The transport's; the next call may do better.
+    async fn heal(&self, _servers: &[ServerId]) -> Result<usize, BusError> {
+        Ok(0)
+    }
 
     /// Hands a file server's events to `handler` until `shutdown`, through every outage. A batch in the handler's hands is
     /// finished and settled first.

@@ -26,6 +26,9 @@ pub enum Receipt {
     Confirmed,
     /// No queue wanted it, or it cannot be sent (a body beyond [`MAX_BODY`]): the log covers it.
     Unrouted,
+    /// The broker took it in, but a queue that wanted it did not confirm it in time: the log covers it there. It may still
+    /// arrive.
+    HeldUp,
 }
 
 /// A file server, as the bus sees it.

@@ -177,6 +177,38 @@ async fn a_queue_that_a_killed_broker_left_without_a_leader_is_made_anew() {
     outlive(&node, member).await;
 }
 
+#[tokio::test]
+async fn a_queue_without_a_leader_holds_up_nobody_elses_messages_and_is_deleted() {
+    let node = RabbitMq::start().await.unwrap();
+    let stays = join(&node.uri(), "stays").await;
+    node.sync().await.unwrap();
+    // Younger than what the node has written down, and nobody comes back to heal it.
+    join(&node.uri(), "gone").await.leave().await;
+    let mut resynchronised = stays.recorder.resynchronised();
+    node.kill().await.unwrap();
+    node.restart().await.unwrap();
+    let rejoined = resynchronised.wait_for(|times| *times == 2);
+    time::timeout(Duration::from_secs(60), rejoined).await.expect("joined again").unwrap();
+
+    let publisher = Publisher::start(&node.uri());
+    let mut mixed = publisher.messages(1..=4);
+    mixed[1].routing_key = "replica.assigned.stays".to_owned();
+    mixed[3].routing_key = "replica.removed.stays".to_owned();
+    let (held, passed) = (Receipt::HeldUp, Receipt::Confirmed);
+    assert_eq!(publisher.insist(&mixed).await, [held, passed, held, passed]);
+    // The wait is not begun anew with each batch.
+    assert_eq!(publisher.insist(&publisher.messages(5..=600)).await, vec![held; 596]);
+    stays.recorder.until("those of other keys", |seen| seen.contains(&2) && seen.contains(&4)).await;
+
+    let servers = ["gone", "stays", "never-was"].map(|id| id.parse().unwrap());
+    assert_eq!(publisher.bus.heal(&servers).await.unwrap(), 1);
+    publisher.bus.delete_queue(&servers[2]).await.unwrap();
+    assert_eq!(publisher.insist(&publisher.messages(601..=900)).await, vec![passed; 300]);
+    stays.recorder.until("all after that", |seen| (601..=900).all(|seq| seen.contains(&seq))).await;
+    stays.leave().await;
+    publisher.stop().await;
+}
+
 async fn outlive(node: &RabbitMq, member: Member) {
     let mut resynchronised = member.recorder.resynchronised();
     resynchronised.wait_for(|times| *times == 1).await.unwrap();

@@ -68,7 +68,7 @@ impl Backend for Info {
 /// What one server sees of it.
 #[derive(Debug)]
 struct ServerLog {
-    keys: [String; 6],
+    keys: [String; 7],
     epoch: Epoch,
     rows: Arc<Mutex<Vec<(String, bytes::Bytes)>>>,
     failures: Arc<Mutex<usize>>,

@@ -27,6 +27,8 @@ use crate::{Batch, BusError, Handler, MAX_BATCH, MAX_BODY, Phase, Subscription, 
 const PREFETCH: u16 = 256;
 /// How often the broker is asked whether the queue is still there. A channel it closed would be silent for ever.
 const PROBE: Duration = Duration::from_secs(5);
+/// Between two lines about messages that were set aside.
+const QUIET: Duration = Duration::from_secs(30);
 
 /// Consumes until shutdown, joining the queue anew whenever anything fails.
 pub(super) async fn run(
@@ -64,6 +66,9 @@ struct Session {
     queue: String,
     /// Messages to be tried again, by delivery tag, and when they go back to the queue.
     held: BTreeMap<u64, Instant>,
+    /// Messages set aside that no line told of, and when one last did: a flood of poison must not become one of lines.
+    parked: u64,
+    told: Option<Instant>,
 }
 
 impl Session {
@@ -71,7 +76,7 @@ impl Session {
         let link = Link::open(address, &format!("ddm file-server {}", subscription.server)).await?;
         topology::declare_shared(&link).await?;
         topology::declare_server(&link, subscription).await?;
-        let (channel, queue) = (link.channel().await?, topology::server_queue(subscription));
+        let (channel, queue) = (link.channel().await?, topology::server_queue(&subscription.server));
         reply("prefetch", channel.basic_qos(PREFETCH, BasicQosOptions::default())).await?;
         let (tag, options) = ("ddm".into(), BasicConsumeOptions::default());
         let consumer = channel.basic_consume(queue.as_str().into(), tag, options, FieldTable::default());
@@ -82,7 +87,7 @@ impl Session {
             }
             other => other?,
         };
-        Ok(Self { link, channel, consumer, queue, held: BTreeMap::new() })
+        Ok(Self { link, channel, consumer, queue, held: BTreeMap::new(), parked: 0, told: None })
     }
 
     /// Works until shutdown, or until the connection, the channel, the queue or the consumer is gone.
@@ -95,7 +100,10 @@ impl Session {
                 biased;
                 () = shutdown.cancelled() => break,
                 () = time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.give_back().await?,
-                _ = probe.tick() => self.probe().await?,
+                _ = probe.tick() => {
+                    self.tell_parked();
+                    self.probe().await?;
+                }
                 delivery = self.consumer.next() => {
                     let first = delivery.ok_or(BusError::Cancelled)??;
                     let batch = self.gather(first);
@@ -153,12 +161,10 @@ impl Session {
                     let until = Instant::now() + settle::hold(deliveries(delivery));
                     self.held.insert(delivery.delivery_tag, until);
                 }
-                Verdict::Park => {
-                    let key = delivery.routing_key.as_str();
-                    tracing::warn!(queue = %self.queue, key, "event bus: message set aside in ddm.dead");
-                }
+                Verdict::Park => self.parked += 1,
             }
         }
+        self.tell_parked();
         let tags: Vec<_> = judged.iter().map(|(delivery, verdict)| (delivery.delivery_tag, *verdict)).collect();
         let held: BTreeSet<_> = self.held.keys().copied().collect();
         for answer in settle::answers(&tags, &held) {
@@ -172,6 +178,14 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    fn tell_parked(&mut self) {
+        let quiet = self.told.is_some_and(|told| told.elapsed() < QUIET);
+        if self.parked > 0 && !quiet {
+            tracing::warn!(queue = %self.queue, messages = self.parked, "event bus: set aside in ddm.dead what is no event");
+            (self.parked, self.told) = (0, Some(Instant::now()));
+        }
     }
 
     /// Returns to the queue what was held long enough.

@@ -10,30 +10,35 @@ use lapin::{
 };
 use tokio::{
     sync::{Mutex, watch},
-    time,
+    time::{self, Instant},
 };
 use tokio_util::sync::CancellationToken;
+use wire::ServerId;
 
 use super::{
     address::Address,
+    held_up::HeldUp,
     link::{Link, reply},
     topology,
 };
 use crate::{BusError, BusState, MAX_BATCH, MAX_BODY, Outbound, Phase, Receipt, pause::Pauses, state::State};
 
-/// Until all of a batch is confirmed. A broker that raises an alarm midway confirms nothing.
-const CONFIRMS: Duration = Duration::from_secs(10);
+/// Until a whole batch is on its way. A broker that raises an alarm midway reads nothing more.
+const TAKEN: Duration = Duration::from_secs(10);
 /// How long a batch waits for the connection to come back.
 const RECONNECT: Duration = Duration::from_secs(5);
 /// How often the connection is looked at when it says nothing.
 const WATCH: Duration = Duration::from_millis(500);
+/// Keys found to be held up in one go; what is left then counts as held up too.
+const ROUNDS: usize = 8;
 const PERSISTENT: u8 = 2;
 
 #[derive(Debug)]
 pub(super) struct Publisher {
     session: watch::Sender<Option<Arc<Session>>>,
-    /// Returned messages are told apart within one batch only, so batches go one by one.
-    turn: Mutex<()>,
+    /// Returned messages are told apart within one batch only, so batches go one by one. What is known of queues that do
+    /// not confirm outlives the connection: the wait for them is not begun anew with each.
+    turn: Mutex<HeldUp>,
     state: State,
 }
 
@@ -41,6 +46,8 @@ pub(super) struct Publisher {
 struct Session {
     link: Link,
     channel: Channel,
+    /// Where the broker is asked whether it listens: the other channel may wait for a queue.
+    side: Channel,
     /// Set by whoever finds it unusable.
     broken: CancellationToken,
 }
@@ -53,7 +60,7 @@ impl std::fmt::Debug for Session {
 
 impl Publisher {
     pub(super) fn new() -> Self {
-        Self { session: watch::Sender::new(None), turn: Mutex::new(()), state: State::new(Phase::Idle) }
+        Self { session: watch::Sender::new(None), turn: Mutex::default(), state: State::new(Phase::Idle) }
     }
 
     pub(super) fn state(&self) -> watch::Receiver<BusState> {
@@ -100,24 +107,71 @@ impl Publisher {
     }
 
     pub(super) async fn publish(&self, batch: &[Outbound]) -> Result<Vec<Receipt>, BusError> {
-        let _turn = self.turn.lock().await;
+        let mut held_up = self.turn.lock().await;
         let mut receipts = Vec::with_capacity(batch.len());
         for chunk in batch.chunks(MAX_BATCH) {
+            receipts.extend(self.publish_chunk(chunk, &mut held_up).await?);
+        }
+        Ok(receipts)
+    }
+
+    /// Every round settles all messages, or finds one more key to be held back.
+    async fn publish_chunk(&self, chunk: &[Outbound], held_up: &mut HeldUp) -> Result<Vec<Receipt>, BusError> {
+        let mut receipts = vec![None; chunk.len()];
+        for _ in 0..ROUNDS {
+            let now = Instant::now();
+            let mut open = Vec::new();
+            for (message, receipt) in chunk.iter().zip(&mut receipts).filter(|(_, receipt)| receipt.is_none()) {
+                if held_up.holds(&message.routing_key, now) {
+                    *receipt = Some(Receipt::HeldUp);
+                } else {
+                    open.push((message, receipt));
+                }
+            }
+            if open.is_empty() {
+                break;
+            }
             let session = self.session().await?;
             if session.link.blocked() {
                 return Err(BusError::Blocked);
             }
-            let sent = time::timeout(CONFIRMS, session.send(chunk)).await;
-            match sent.unwrap_or(Err(BusError::Deadline("confirms"))) {
-                Ok(sent) => receipts.extend(sent),
+            let messages: Vec<_> = open.iter().map(|(message, _)| *message).collect();
+            match session.send(&messages, held_up).await {
+                Ok(sent) => {
+                    if sent.contains(&None) {
+                        // Late confirms must not be taken for others; and its channel waits, perhaps for ever.
+                        session.broken.cancel();
+                    }
+                    open.into_iter().zip(sent).for_each(|((_, receipt), sent)| *receipt = sent);
+                }
                 Err(error) => {
-                    // Late confirms and returns of this batch must not be taken for those of the next.
                     session.broken.cancel();
                     return Err(error);
                 }
             }
         }
-        Ok(receipts)
+        Ok(receipts.into_iter().map(|receipt| receipt.unwrap_or(Receipt::HeldUp)).collect())
+    }
+
+    /// Deletes those of the servers' queues that nobody reads from: the log has what they held, and one of them may be what
+    /// holds others up. A live server sees to its own queue. Answers how many were deleted.
+    pub(super) async fn heal(&self, address: &Address, servers: &[ServerId]) -> Result<usize, BusError> {
+        let link = Link::open(address, "ddm publisher, queues").await?;
+        let mut deleted = 0;
+        for server in servers {
+            let name = topology::server_queue(server);
+            if topology::is_unread(&link, &name).await? {
+                topology::delete(&link, &name).await?;
+                tracing::warn!(
+                    queue = name,
+                    "event bus: deleted a queue that nobody reads from; its server will make it anew"
+                );
+                deleted += 1;
+            }
+        }
+        link.close().await;
+        self.turn.lock().await.try_again(Instant::now());
+        Ok(deleted)
     }
 
     async fn session(&self) -> Result<Arc<Session>, BusError> {
@@ -134,59 +188,83 @@ impl Session {
     async fn open(address: &Address) -> Result<Self, BusError> {
         let link = Link::open(address, "ddm publisher").await?;
         topology::declare_shared(&link).await?;
-        let channel = link.channel().await?;
+        let (channel, side) = (link.channel().await?, link.channel().await?);
         reply("confirm mode", channel.confirm_select(ConfirmSelectOptions::default())).await?;
-        Ok(Self { link, channel, broken: CancellationToken::new() })
+        Ok(Self { link, channel, side, broken: CancellationToken::new() })
     }
 
     fn healthy(&self) -> bool {
         !self.broken.is_cancelled() && self.link.connected() && self.channel.status().connected()
     }
 
-    /// Puts a whole batch in flight, then awaits every confirm.
-    async fn send(&self, batch: &[Outbound]) -> Result<Vec<Receipt>, BusError> {
-        let mut sending = Vec::with_capacity(batch.len());
-        for message in batch {
-            sending.push(match Frame::of(message) {
-                None => future::Either::Left(future::ready(Ok(None))),
-                Some(frame) => {
-                    let mut publish = Box::pin(frame.publish(&self.channel));
-                    // The first poll queues the frames, and so in order; the socket takes them while the next are queued.
-                    match poll!(&mut publish) {
-                        std::task::Poll::Ready(done) => future::Either::Left(future::ready(done.map(Some))),
-                        std::task::Poll::Pending => future::Either::Right(async { publish.await.map(Some) }),
-                    }
-                }
-            });
-        }
-        let mut confirms = Vec::with_capacity(batch.len());
-        for sent in sending {
-            confirms.push(sent.await?);
-        }
+    /// Puts a whole batch in flight, has the broker say that it listens, then awaits every confirm: what is not confirmed
+    /// after that waits for a queue and not for the broker. `None` stands for what is to be sent again; the key of the first
+    /// of them is held back from now on.
+    async fn send(&self, batch: &[&Outbound], held_up: &mut HeldUp) -> Result<Vec<Option<Receipt>>, BusError> {
+        let in_flight = time::timeout(TAKEN, put_in_flight(&self.channel, batch)).await;
+        let confirms = in_flight.unwrap_or(Err(BusError::Deadline("publishing")))?;
+        topology::look_for_events(&self.side).await?;
+        let now = Instant::now();
         // lapin hands a returned message to whichever confirm completes next: only the whole batch tells which it was.
         let mut returned = HashSet::new();
-        let mut sent = Vec::with_capacity(batch.len());
-        for confirm in confirms {
+        let mut receipts = Vec::with_capacity(batch.len());
+        for (message, confirm) in batch.iter().zip(confirms) {
             let Some(confirm) = confirm else {
-                sent.push(false);
+                receipts.push(Some(Receipt::Unrouted));
                 continue;
             };
-            let message = match confirm.await? {
-                Confirmation::Ack(message) => message,
-                Confirmation::Nack(_) | Confirmation::NotRequested => return Err(BusError::Refused),
-            };
-            returned.extend(message.and_then(|message| message.delivery.properties.message_id().clone()));
-            sent.push(true);
+            let key = &message.routing_key;
+            // The channel is worked off in order: after one that did not come the others had their time.
+            let until = if receipts.contains(&None) { now } else { now + held_up.patience(key) };
+            receipts.push(match time::timeout_at(until, confirm).await {
+                Ok(Ok(Confirmation::Ack(message))) => {
+                    returned.extend(message.and_then(|message| message.delivery.properties.message_id().clone()));
+                    Some(Receipt::Confirmed)
+                }
+                Ok(Ok(Confirmation::Nack(_))) => {
+                    held_up.blame(key, Instant::now());
+                    Some(Receipt::HeldUp)
+                }
+                Ok(Ok(Confirmation::NotRequested)) => return Err(BusError::Refused),
+                Ok(Err(error)) => return Err(error.into()),
+                Err(_) => None,
+            });
         }
-        let receipt = |(message, sent): (&Outbound, bool)| {
-            if sent && !returned.iter().any(|id: &ShortString| id.as_str() == message.id) {
-                Receipt::Confirmed
-            } else {
-                Receipt::Unrouted
+        for (message, receipt) in batch.iter().zip(&mut receipts) {
+            if returned.iter().any(|id: &ShortString| id.as_str() == message.id) {
+                *receipt = Some(Receipt::Unrouted);
+            } else if *receipt == Some(Receipt::Confirmed) {
+                held_up.clear(&message.routing_key);
             }
-        };
-        Ok(batch.iter().zip(sent).map(receipt).collect())
+        }
+        if let Some((message, _)) = batch.iter().zip(&receipts).find(|(_, receipt)| receipt.is_none()) {
+            held_up.blame(&message.routing_key, Instant::now());
+        }
+        Ok(receipts)
     }
+}
+
+/// Sends all messages. `None` stands for what cannot be sent.
+async fn put_in_flight(channel: &Channel, batch: &[&Outbound]) -> Result<Vec<Option<PublisherConfirm>>, BusError> {
+    let mut sending = Vec::with_capacity(batch.len());
+    for message in batch {
+        sending.push(match Frame::of(message) {
+            None => future::Either::Left(future::ready(Ok(None))),
+            Some(frame) => {
+                let mut publish = Box::pin(frame.publish(channel));
+                // The first poll queues the frames, and so in order; the socket takes them while the next are queued.
+                match poll!(&mut publish) {
+                    std::task::Poll::Ready(done) => future::Either::Left(future::ready(done.map(Some))),
+                    std::task::Poll::Pending => future::Either::Right(async { publish.await.map(Some) }),
+                }
+            }
+        });
+    }
+    let mut confirms = Vec::with_capacity(batch.len());
+    for sent in sending {
+        confirms.push(sent.await?);
+    }
+    Ok(confirms)
 }
 
 /// A message that fits the protocol.

@@ -1,10 +1,12 @@
 //! Exchanges, queues and bindings.
 
 use lapin::{
-    ExchangeKind,
+    Channel, ExchangeKind,
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions},
     types::{AMQPValue, FieldTable},
 };
+
+use wire::ServerId;
 
 use super::link::{Link, reply};
 use crate::{BusError, Subscription};
@@ -19,8 +21,25 @@ const ACCESS_REFUSED: u16 = 403;
 const NOT_FOUND: u16 = 404;
 const PRECONDITION_FAILED: u16 = 406;
 
-pub(super) fn server_queue(subscription: &Subscription) -> String {
-    format!("ddm.server.{}", subscription.server)
+pub(super) fn server_queue(server: &ServerId) -> String {
+    format!("ddm.server.{server}")
+}
+
+/// Whether a queue exists and nobody consumes from it.
+pub(super) async fn is_unread(link: &Link, name: &str) -> Result<bool, BusError> {
+    let channel = link.channel().await?;
+    match reply("queue", channel.queue_declare(name.into(), passive(), FieldTable::default())).await {
+        Ok(queue) => Ok(queue.consumer_count() == 0),
+        Err(error) if error.is_reply(NOT_FOUND) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Has the broker say that the exchange of events is there.
+pub(super) async fn look_for_events(channel: &Channel) -> Result<(), BusError> {
+    let options = ExchangeDeclareOptions { passive: true, durable: true, ..Default::default() };
+    let found = channel.exchange_declare(EVENTS.into(), ExchangeKind::Topic, options, FieldTable::default());
+    reply("confirms", found).await
 }
 
 /// Makes sure of what both sides need.
@@ -40,7 +59,7 @@ pub(super) async fn declare_shared(link: &Link) -> Result<(), BusError> {
 
 /// Makes sure of a file server's queue and its bindings.
 pub(super) async fn declare_server(link: &Link, subscription: &Subscription) -> Result<(), BusError> {
-    let name = server_queue(subscription);
+    let name = server_queue(&subscription.server);
     match queue(link, &name, durable(), server_arguments()).await {
         Err(error) if error.is_reply(PRECONDITION_FAILED) => {
             // Of another version. What it held is in the log, which the handler is told to read.
@@ -60,7 +79,7 @@ pub(super) async fn delete_leaderless(link: &Link, name: &str) -> Result<(), Bus
     delete(link, name).await
 }
 
-async fn delete(link: &Link, name: &str) -> Result<(), BusError> {
+pub(super) async fn delete(link: &Link, name: &str) -> Result<(), BusError> {
     let channel = link.channel().await?;
     reply("delete", channel.queue_delete(name.into(), QueueDeleteOptions::default())).await.map(drop)
 }
