@@ -4,14 +4,19 @@ use std::time::Duration;
 
 use axum::{
     Router,
-    extract::{FromRequest, FromRequestParts, Request, rejection::JsonRejection},
-    http::{HeaderValue, StatusCode, header, request::Parts},
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Request},
+    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use http_body::Body as _;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use wire::{Problem, problem::MEDIA_TYPE};
+
+mod object;
+
+use object::Unread;
 
 /// A problem document as an answer.
 #[derive(Debug, Clone)]
@@ -45,12 +50,25 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        match timeout(BODY, axum::Json::from_request(request, state)).await {
-            Ok(Ok(axum::Json(value))) => Ok(Self(value)),
-            Ok(Err(rejection)) => Err(refused_body(&rejection)),
+        if !is_json(request.headers()) {
+            let problem = Problem::new(415, "media-type", "The body must be application/json");
+            return Err(Refusal(problem.detail("send it with Content-Type: application/json")));
+        }
+        match timeout(BODY, Bytes::from_request(request, state)).await {
+            Ok(Ok(bytes)) => object::read(&bytes).map(Self).map_err(unread),
+            Ok(Err(rejection)) => Err(broken(rejection.status())),
             Err(_) => Err(Refusal(Problem::new(408, "timeout", "The body did not come in time"))),
         }
     }
+}
+
+/// `application/json`, or a media type built on it (RFC 6839).
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return false };
+    let essence = value.to_str().ok().and_then(|value| value.split(';').next()).unwrap_or_default();
+    let essence = essence.trim().to_ascii_lowercase();
+    essence.strip_prefix("application/").is_some_and(|kind| kind == "json" || kind.ends_with("+json"))
 }
 
 /// A JSON body that may be left out; then it is the default.
@@ -68,14 +86,21 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJ
     }
 }
 
-fn refused_body(rejection: &JsonRejection) -> Refusal {
-    let (word, title) = match rejection.status() {
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => ("media-type", "The body must be application/json"),
-        StatusCode::PAYLOAD_TOO_LARGE => ("too-large", "The body is too large"),
-        StatusCode::UNPROCESSABLE_ENTITY => ("invalid-body", "The body is not what this route takes"),
-        _ => ("bad-request", "The body is not JSON"),
-    };
-    Refusal(Problem::new(rejection.status().as_u16(), word, title).detail(rejection.body_text()))
+fn unread(unread: Unread) -> Refusal {
+    Refusal(match unread {
+        Unread::Syntax(detail) => Problem::new(400, "bad-request", "The body is not JSON").detail(detail),
+        Unread::Shape(detail) => {
+            Problem::new(422, "invalid-body", "The body is not what this route takes").detail(detail)
+        }
+    })
+}
+
+fn broken(status: StatusCode) -> Refusal {
+    Refusal(if status == StatusCode::PAYLOAD_TOO_LARGE {
+        Problem::new(413, "too-large", "The body is too large").detail("send less at a time")
+    } else {
+        Problem::new(400, "bad-request", "The body broke off").detail("its framing is wrong, or it stopped coming")
+    })
 }
 
 /// Path parameters; what cannot be read cannot exist, so it is 404.
@@ -91,6 +116,11 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
             Err(_) => Err(not_found()),
         }
     }
+}
+
+/// A number as it stands in a path. It has one spelling there: no sign, no needless zero.
+pub fn number(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|number: &u32| number.to_string() == text)
 }
 
 /// Query parameters.
@@ -133,4 +163,38 @@ pub fn with_fallbacks<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Ro
     router.fallback(async || not_found()).method_not_allowed_fallback(async || {
         Refusal(Problem::new(405, "method-not-allowed", "This address does not take this method"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_has_one_spelling() {
+        for (text, expected) in
+            [("0", Some(0)), ("17", Some(17)), ("4294967295", Some(u32::MAX)), ("4294967296", None), ("", None)]
+        {
+            assert_eq!(number(text), expected, "{text}");
+        }
+        for text in ["00", "+0", "-0", "01", " 1", "1 ", "1.0", "0x1", "1e3", "١"] {
+            assert_eq!(number(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_json_is_json() {
+        for (value, expected) in [
+            ("application/json", true),
+            ("Application/JSON; charset=utf-8", true),
+            ("application/problem+json", true),
+            ("text/json", false),
+            ("text/plain", false),
+            ("application/jsonp", false),
+            ("", false),
+        ] {
+            let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(value))]);
+            assert_eq!(is_json(&headers), expected, "{value}");
+        }
+        assert!(!is_json(&HeaderMap::new()));
+    }
 }

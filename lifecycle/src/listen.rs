@@ -1,51 +1,75 @@
-//! An accept loop in which every wait has a deadline and the number of connections a bound.
+//! An accept loop in which every wait has a deadline, every head a bound, and the number of connections too.
 //!
 //! `axum::serve` waits for a request's head for ever, so that a few thousand sleepy sockets hold it; hyper has no write
 //! deadline, so that a reader that never reads holds a body for ever.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
 };
 
 use crate::Shutdown;
 
+mod bounds;
+mod chunked;
+mod connection;
 mod deadline;
+mod gate;
+mod head;
+mod share;
+mod target;
 
-use deadline::WriteDeadline;
+pub use bounds::Bounds;
+use connection::Answers;
+use share::{Share, Shares};
 
 /// How long and how much a peer may take.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Connections open at once; further ones wait in the kernel's queue.
     pub connections: usize,
-    /// From the opening of a connection, or the end of the answer before, to the end of a request's head.
+    /// Connections of one address open at once; further ones are closed.
+    pub per_address: usize,
+    /// For the whole of a head, from its first byte or the opening of the connection.
     pub head: Duration,
+    /// Without a request, after the one before was answered.
+    pub idle: Duration,
+    /// Without a byte of a body that is waited for.
+    pub body: Duration,
     /// Without a byte accepted by the peer while there is something to send.
     pub write: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 4096, head: Duration::from_secs(15), write: Duration::from_secs(30) }
+        Self {
+            connections: 4096,
+            per_address: 2048,
+            head: Duration::from_secs(15),
+            idle: Duration::from_secs(60),
+            body: Duration::from_secs(30),
+            write: Duration::from_secs(30),
+        }
     }
 }
 
-/// The largest request head in bytes; also hyper's read buffer.
-const MAX_HEAD: usize = 64 * 1024;
-
-/// How long to leave `accept` alone after it failed for want of descriptors or memory.
+/// How long to leave `accept` alone after it failed for want of descriptors or memory. Whoever waits in the kernel's queue
+/// meanwhile is served once there are some again; with a spare descriptor they would be turned away instead.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often to say that it fails.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+/// After the last request in flight at a stop: for those who are just being told that it stops.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Binds `address`.
 ///
@@ -81,6 +105,9 @@ impl Transport for Plain {
 
 /// Serves `router` on `listener` until `shutdown`; then answers what is in flight, then drops it.
 ///
+/// While anything is in flight new connections are still taken, so that whoever asks `/readyz` is told; every other request
+/// on them is answered 503.
+///
 /// # Errors
 /// None after the start: what fails on one connection ends that connection.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: Shutdown) -> anyhow::Result<()> {
@@ -98,78 +125,108 @@ pub async fn serve_over<T: Transport>(
     limits: Limits,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let slots = Arc::new(Semaphore::new(limits.connections));
+    let mut door = Door {
+        listener,
+        slots: Arc::new(Semaphore::new(limits.connections)),
+        shares: Shares::new(limits.per_address),
+        transport,
+        router,
+        limits,
+        shutdown: shutdown.clone(),
+        complained: None,
+    };
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
-        let slot = tokio::select! {
-            slot = slots.clone().acquire_owned() => slot?,
+        let came = tokio::select! {
+            came = door.accept() => came,
             () = shutdown.finishing().cancelled() => break,
         };
-        let stream = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    pause_after(&error).await;
-                    continue;
-                }
-            },
-            () = shutdown.finishing().cancelled() => break,
-        };
-        // Heads and the ends of bodies must not wait for the peer's delayed acknowledgement.
-        let _ = stream.set_nodelay(true);
-        let peer = PeerAddress(stream.peer_addr().ok());
-        let (stream, attachment) = transport.wrap(stream);
-        let router = router.clone().layer(axum::Extension(peer)).layer(axum::Extension(attachment));
-        let (limits, shutdown) = (limits.clone(), shutdown.clone());
-        connections.spawn(async move {
-            serve_connection(stream, router, limits, shutdown).await;
-            drop(slot);
-        });
+        connections.spawn(door.serve(came, false));
     }
-    drop(listener);
-    while connections.join_next().await.is_some() {}
+    let mut late = JoinSet::new();
+    while !connections.is_empty() {
+        while late.try_join_next().is_some() {}
+        tokio::select! {
+            _ = connections.join_next() => {}
+            came = door.accept() => {
+                late.spawn(door.serve(came, true));
+            }
+        }
+    }
+    drop(door);
+    let told = async { while late.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(LAST_WORDS, told).await;
     Ok(())
 }
 
+/// Where connections come in.
+struct Door<T> {
+    listener: TcpListener,
+    slots: Arc<Semaphore>,
+    shares: Shares,
+    transport: T,
+    router: Router,
+    limits: Limits,
+    shutdown: Shutdown,
+    /// When it was last said that nothing can be accepted.
+    complained: Option<Instant>,
+}
+
+/// A connection with its place, which it gives back when it ends.
+struct Came {
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: (OwnedSemaphorePermit, Share),
+}
+
+impl<T: Transport> Door<T> {
+    /// The next connection for which there is a place.
+    async fn accept(&mut self) -> Came {
+        loop {
+            let Ok(slot) = self.slots.clone().acquire_owned().await else {
+                // Nobody closes the semaphore.
+                return std::future::pending().await;
+            };
+            match self.listener.accept().await {
+                Ok((stream, peer)) => match self.shares.take(peer.ip()) {
+                    Some(share) => return Came { stream, peer, place: (slot, share) },
+                    None => tracing::debug!(%peer, "closed a connection of an address that has its share already"),
+                },
+                Err(error) => pause_after(&error, &mut self.complained).await,
+            }
+        }
+    }
+
+    fn serve(&self, came: Came, late: bool) -> impl Future<Output = ()> + Send + use<T> {
+        let Came { stream, peer, place } = came;
+        // Heads and the ends of bodies must not wait for the peer's delayed acknowledgement.
+        let _ = stream.set_nodelay(true);
+        let (stream, attachment) = self.transport.wrap(stream);
+        let (router, peer) = (self.router.clone(), PeerAddress(Some(peer)));
+        let answers = Answers { router, peer, attachment, late, refusals: Arc::default() };
+        let (limits, shutdown) = (self.limits.clone(), self.shutdown.clone());
+        async move {
+            connection::serve(stream, answers, limits, shutdown).await;
+            drop(place);
+        }
+    }
+}
+
 /// A peer that hung up in the queue is nothing; no descriptors left means to wait until some come back.
-async fn pause_after(error: &io::Error) {
+async fn pause_after(error: &io::Error, complained: &mut Option<Instant>) {
     let passing = matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
     );
-    if !passing {
-        tracing::warn!(%error, "cannot accept connections for now");
-        tokio::time::sleep(ACCEPT_PAUSE).await;
+    if passing {
+        return;
     }
-}
-
-async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    stream: S,
-    router: Router,
-    limits: Limits,
-    shutdown: Shutdown,
-) {
-    let service = TowerToHyperService::new(router);
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
-        .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(WriteDeadline::new(stream, limits.write)), service);
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = shutdown.finishing().cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                ended = connection => ended,
-                () = shutdown.aborting().cancelled() => Ok(()),
-            }
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "connection ended");
+    if complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
+        *complained = Some(Instant::now());
+        tracing::warn!(%error, "cannot accept connections for now; those that come wait");
     }
+    tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
 /// The address at the other end of the connection, if it was still there to be asked.

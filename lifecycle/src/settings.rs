@@ -4,6 +4,7 @@
 //! file's values are checked exactly as a flag's are, and `--help` shows them.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     fs, io,
     path::{Path, PathBuf},
@@ -11,7 +12,11 @@ use std::{
     time::Duration,
 };
 
-use clap::{Arg, Command, CommandFactory, FromArgMatches, error::ErrorKind};
+use clap::{
+    Arg, ArgMatches, Command, CommandFactory, FromArgMatches,
+    error::{ContextKind, ContextValue, ErrorKind},
+    parser::ValueSource,
+};
 use toml::{Table, Value};
 
 /// Parses the process's arguments. A usage error ends as clap's errors do (status 2).
@@ -37,14 +42,19 @@ pub fn parse_from<C: CommandFactory + FromArgMatches>(
     let mut command = C::command().arg(config_argument());
     let named = named_file(&args).or(environment);
     let required = named.is_some();
+    let mut settings = Settings::default();
     if let Some(path) = named.as_deref().or(default_file) {
         match fs::read_to_string(path) {
-            Ok(text) => command = with_file(command, path, &text)?,
+            Ok(text) => settings = Settings::read(&mut command, path, &text)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound && !required => {}
             Err(error) => return Err(usage(&mut command, &format!("cannot read {}: {error}", path.display()))),
         }
     }
-    let matches = command.try_get_matches_from(args)?;
+    let parse = |settings: &Settings| settings.apply(command.clone()).try_get_matches_from(args.clone());
+    let mut matches = parse(&settings).map_err(|error| blame(error, &command, &args, &settings))?;
+    if settings.yield_to_explicit(&command, &matches) {
+        matches = parse(&settings)?;
+    }
     C::from_arg_matches(&matches)
 }
 
@@ -71,19 +81,114 @@ fn config_argument() -> Arg {
         .help("A TOML file of settings, named like the long flags; flags and environment win over it")
 }
 
-fn with_file(mut command: Command, path: &Path, text: &str) -> Result<Command, clap::Error> {
-    let table: Table = text.parse().map_err(|error| usage(&mut command, &format!("{}: {error}", path.display())))?;
-    for (key, value) in table {
-        let id = key.replace('-', "_");
-        let Some(values) = texts(&value) else {
-            return Err(usage(&mut command, &format!("{}: '{key}' must be a plain value or a list", path.display())));
-        };
-        if !knows(&command, &id) {
-            return Err(usage(&mut command, &format!("{}: there is no setting '{key}'", path.display())));
+/// The values of a config file, by the id of their argument.
+#[derive(Debug, Default)]
+struct Settings {
+    path: PathBuf,
+    values: Vec<(String, Vec<String>)>,
+}
+
+impl Settings {
+    fn read(command: &mut Command, path: &Path, text: &str) -> Result<Self, clap::Error> {
+        let table: Table = text.parse().map_err(|error| usage(command, &format!("{}: {error}", path.display())))?;
+        let mut settings = Self { path: path.to_owned(), values: Vec::new() };
+        for (key, value) in table {
+            let id = key.replace('-', "_");
+            let Some(values) = texts(&value) else {
+                return Err(usage(command, &format!("{}: '{key}' must be a plain value or a list", path.display())));
+            };
+            if !knows(command, &id) {
+                return Err(usage(command, &format!("{}: there is no setting '{key}'", path.display())));
+            }
+            settings.values.push((id, values));
         }
-        command = with_default(command, &id, &values);
+        settings.check(command)?;
+        Ok(settings)
     }
-    Ok(command)
+
+    /// A file that contradicts itself is refused: nobody could say which value is meant.
+    fn check(&self, command: &mut Command) -> Result<(), clap::Error> {
+        let rivals = conflicts(command);
+        let has = |id: &String| self.values.iter().any(|(key, _)| key == id);
+        match rivals.iter().find(|(one, other)| has(one) && has(other)) {
+            Some((one, other)) => {
+                let [one, other] = [one, other].map(|id| id.replace('_', "-"));
+                let message = format!("{}: '{one}' and '{other}' exclude each other", self.path.display());
+                Err(usage(command, &message))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Values become defaults, so that they are checked exactly as a flag's are.
+    fn apply(&self, command: Command) -> Command {
+        self.values.iter().fold(command, |command, (id, values)| with_default(command, id, values))
+    }
+
+    /// A value yields to a flag or a variable that excludes it. Returns whether any did.
+    fn yield_to_explicit(&mut self, command: &Command, matches: &ArgMatches) -> bool {
+        let explicit = explicit(matches);
+        let rivals = conflicts(command);
+        let before = self.values.len();
+        self.values.retain(|(id, _)| {
+            let yields = |(one, other): &(String, String)| {
+                (one == id && explicit.contains(other)) || (other == id && explicit.contains(one))
+            };
+            !rivals.iter().any(yields)
+        });
+        self.values.len() < before
+    }
+}
+
+/// Pairs of arguments that exclude each other.
+fn conflicts(command: &Command) -> Vec<(String, String)> {
+    let text = |arg: &Arg| arg.get_id().to_string();
+    let own = command
+        .get_arguments()
+        .flat_map(|arg| command.get_arg_conflicts_with(arg).into_iter().map(move |other| (text(arg), text(other))));
+    own.chain(command.get_subcommands().flat_map(conflicts)).collect()
+}
+
+/// The arguments that stood on the command line or in the environment.
+fn explicit(matches: &ArgMatches) -> BTreeSet<String> {
+    let given = |id: &&clap::Id| {
+        let source = matches.value_source(id.as_str());
+        matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable))
+    };
+    let mut all: BTreeSet<String> = matches.ids().filter(given).map(ToString::to_string).collect();
+    if let Some((_, sub)) = matches.subcommand() {
+        all.extend(explicit(sub));
+    }
+    all
+}
+
+/// Names where a refused value stands: clap names the flag, wherever the value came from.
+fn blame(mut error: clap::Error, command: &Command, args: &[OsString], settings: &Settings) -> clap::Error {
+    let Some(ContextValue::String(shown)) = error.get(ContextKind::InvalidArg) else { return error };
+    // Only built arguments can be shown.
+    let mut command = command.clone();
+    command.build();
+    let Some(arg) = find(&command, &|arg: &Arg| arg.to_string() == *shown) else { return error };
+    let flags = [arg.get_long().map(|long| format!("--{long}")), arg.get_short().map(|short| format!("-{short}"))];
+    let typed = |flag: &String| args.iter().any(|typed| typed.to_string_lossy().starts_with(flag.as_str()));
+    if flags.iter().flatten().any(typed) {
+        return error;
+    }
+    let variable = arg.get_env().filter(|variable| std::env::var_os(variable).is_some());
+    let place = if let Some(variable) = variable {
+        format!("{} in the environment", variable.display())
+    } else if settings.values.iter().any(|(id, _)| arg.get_id() == id) {
+        format!("{} in {}", arg.get_id().as_str().replace('_', "-"), settings.path.display())
+    } else {
+        return error;
+    };
+    error.insert(ContextKind::InvalidArg, ContextValue::String(place));
+    error
+}
+
+fn find<'a>(command: &'a Command, wanted: &impl Fn(&Arg) -> bool) -> Option<&'a Arg> {
+    let own = command.get_arguments().find(|arg| wanted(arg));
+    own.or_else(|| command.get_subcommands().find_map(|sub| find(sub, wanted)))
 }
 
 /// Positional arguments, help and the like are no settings: only what has a long flag and a variable is.
@@ -151,6 +256,8 @@ mod tests {
         verbose: bool,
         #[arg(long, env = "DDM_TEST_SETTINGS_ZONES", value_delimiter = ',')]
         zones: Vec<String>,
+        #[arg(long, env = "DDM_TEST_SETTINGS_ZONE_LIST", conflicts_with = "zones")]
+        zone_list: Option<String>,
         #[command(subcommand)]
         command: Option<SampleCommand>,
     }
@@ -185,7 +292,8 @@ mod tests {
     fn a_bad_file_is_refused_with_its_reason() {
         for (file, why) in [
             ("prot = 7", "there is no setting 'prot'"),
-            ("port = 'x'", "invalid value 'x' for '--port"),
+            ("port = 'x'", "invalid value 'x' for 'port in"),
+            ("zone-list = ['x']\nzones = ['y']", "exclude each other"),
             ("port = 99999", "99999"),
             ("[port]", "must be a plain value"),
             ("port =", "config.toml"),
@@ -195,6 +303,22 @@ mod tests {
             assert!(error.to_string().contains(why), "{file}: {error}");
             assert_eq!(error.exit_code(), 2);
         }
+    }
+
+    #[test]
+    fn a_value_of_the_file_yields_to_a_flag_that_excludes_it() {
+        for (file, flag) in [("zone-list = 'x'", "--zones=y"), ("zones = ['x']", "--zone-list=y")] {
+            let sample = parse_with(file, &[flag]).unwrap();
+            assert_eq!(sample.zones.is_empty(), sample.zone_list.is_some(), "{sample:?}");
+            assert!(format!("{sample:?}").contains("\"y\"") && !format!("{sample:?}").contains("\"x\""), "{sample:?}");
+        }
+        assert!(parse_with("", &["--zones=x", "--zone-list=y"]).is_err());
+    }
+
+    #[test]
+    fn a_refused_flag_is_blamed_even_when_the_file_holds_one_too() {
+        let error = parse_with("port = 7", &["--port", "x"]).unwrap_err().to_string();
+        assert!(error.contains("for '--port"), "{error}");
     }
 
     #[test]

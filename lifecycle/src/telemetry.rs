@@ -3,7 +3,11 @@
 use std::io::IsTerminal as _;
 
 use clap::{Args, ValueEnum};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, Layer as _, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+mod bounded;
+
+use bounded::Bounded;
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -32,14 +36,17 @@ impl Telemetry {
     /// # Errors
     /// When the filter cannot be read, or a log is installed already.
     pub fn install(&self) -> anyhow::Result<()> {
-        // lapin logs every event that no queue was bound for, with its body; that is no event worth a line.
-        let filter = EnvFilter::try_new(format!("lapin::returned_messages=off,{}", self.log))
+        // lapin logs as errors what is expected (an exchange that is looked for before it is made, a message that no queue was
+        // bound for, with its body); what goes wrong comes back as an error and is told by the bus, once.
+        let filter = EnvFilter::try_new(format!("lapin=off,{}", self.log))
             .map_err(|error| anyhow::anyhow!("--log {:?} cannot be read: {error}", self.log))?;
-        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-        let installed = match self.log_format {
-            Format::Text => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init(),
-            Format::Json => builder.json().flatten_event(true).try_init(),
+        let lines = fmt::layer().with_writer(std::io::stderr);
+        let lines = match self.log_format {
+            Format::Text => lines.with_ansi(std::io::stderr().is_terminal()).with_target(false).boxed(),
+            Format::Json => lines.json().flatten_event(true).boxed(),
         };
+        let log = tracing_subscriber::registry().with(filter).with(lines).with(Bounded::new(self.log_format));
+        let installed = log.try_init();
         installed.map_err(|error| anyhow::anyhow!("the log cannot be installed: {error}"))
     }
 }
