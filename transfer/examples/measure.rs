@@ -94,7 +94,8 @@ async fn get(folder: &Path, ports: &[&str]) -> Result<()> {
     let layout = manifest.check()?;
     let source = |(n, port): (usize, &&str)| -> Result<Source> {
         let url = format!("http://127.0.0.1:{port}/v1/files/{}/content", manifest.file).parse()?;
-        let location = Location { server: format!("nginx-{n}").parse()?, zone: "a".parse()?, url, runs: layout.all() };
+        let location =
+            Location { server: format!("nginx-{n}").parse()?, zone: "a".parse()?, url, runs: layout.all(), cost: 0 };
         Ok(Source { location, tier: 0 })
     };
     let sources = ports.iter().enumerate().map(source).collect::<Result<_>>()?;

@@ -1,21 +1,33 @@
 //! The info-server as those who transfer files see it: log-in, catalogue, tokens, publication.
 
-use std::time::Duration;
+mod jobs;
+mod sse;
 
-use reqwest::{Method, RequestBuilder, Response};
+use std::time::{Duration, Instant};
+
+use reqwest::{Method, Request, RequestBuilder, Response};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use url::Url;
 use wire::{
-    FileId, Problem, Zone,
-    catalog::{Commit, FileDetails, FileList, FileSummary, IssuedToken, Manifest, NewFile, Session, UploadPlan},
-    server::ServerList,
+    AskerId, FileId, Problem, ServerId, SessionId, Zone,
+    catalog::{
+        Adoption, Commit, FileDetails, FileList, FileSummary, IssuedToken, Manifest, NewFile, Preheat, ReplicaStatus,
+        Session, SessionList, UploadPlan,
+    },
+    name::plain,
+    server::{DrainStatus, ServerList},
     token::Token,
 };
 
+pub use self::jobs::{JobEvent, JobEvents};
+
 /// How long an ordinary answer may take.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// For how long something is asked for again when the answer is late or breaks off: on a line that loses packets one connection
+/// or the next may be out of luck.
+const READING: Duration = Duration::from_secs(20);
 /// A commit waits for its quorum by itself.
 const COMMIT_DEADLINE: Duration = Duration::from_secs(20);
 /// The largest answer: a manifest of 16,384 digests in hex, with room to spare.
@@ -27,6 +39,8 @@ pub struct InfoServer {
     base: Url,
     http: reqwest::Client,
     session: Option<Token>,
+    /// In whose name jobs are asked for; the account's own without one.
+    asker: Option<AskerId>,
 }
 
 /// Why the info-server did not do what it was asked.
@@ -53,9 +67,12 @@ pub enum InfoError {
     },
 }
 
+/// The longest text of another machine that is shown, in characters.
+const MAX_TEXT: usize = 500;
+
 /// The text comes from another machine and goes to a terminal.
 fn told(problem: &Problem) -> String {
-    let clean = |text: &str| text.chars().filter(|c| !c.is_control()).take(500).collect::<String>();
+    let clean = |text: &str| plain(text, MAX_TEXT);
     let title = if problem.title.is_empty() { format!("status {}", problem.status) } else { clean(&problem.title) };
     if problem.detail.is_empty() { title } else { format!("{title}: {}", clean(&problem.detail)) }
 }
@@ -76,7 +93,14 @@ impl InfoServer {
     /// An info-server at `base`. `http` should come from [`crate::source::client_builder`]: no redirects, so that the
     /// login goes to no other origin.
     pub const fn new(base: Url, http: reqwest::Client, session: Option<Token>) -> Self {
-        Self { base, http, session }
+        Self { base, http, session, asker: None }
+    }
+
+    /// The same, asked in the name of one asker of jobs: it leaves without the other processes of its account.
+    #[must_use]
+    pub const fn asking_as(mut self, asker: AskerId) -> Self {
+        self.asker = Some(asker);
+        self
     }
 
     /// Where it is.
@@ -84,12 +108,12 @@ impl InfoServer {
         &self.base
     }
 
-    /// Logs in.
+    /// Logs in; `zone` is that of every later request of the session that names none.
     ///
     /// # Errors
     /// [`InfoError`]; status 401 when e-mail or password is wrong.
-    pub async fn log_in(&self, email: &str, password: &SecretString) -> Result<Session> {
-        let body = json!({ "email": email, "password": password.expose_secret() });
+    pub async fn log_in(&self, email: &str, password: &SecretString, zone: Option<&Zone>) -> Result<Session> {
+        let body = json!({ "email": email, "password": password.expose_secret(), "zone": zone });
         self.ask(self.request(Method::POST, "v1/sessions").json(&body)).await
     }
 
@@ -99,6 +123,30 @@ impl InfoServer {
     /// [`InfoError`].
     pub async fn log_out(&self) -> Result<()> {
         self.send(self.request(Method::DELETE, "v1/sessions/current")).await.map(drop)
+    }
+
+    /// The open sessions of the account.
+    ///
+    /// # Errors
+    /// [`InfoError`].
+    pub async fn sessions(&self) -> Result<SessionList> {
+        self.ask(self.request(Method::GET, "v1/sessions")).await
+    }
+
+    /// Ends one session.
+    ///
+    /// # Errors
+    /// [`InfoError`]; status 404 when there is no such session of this account.
+    pub async fn close_session(&self, id: SessionId) -> Result<()> {
+        self.send(self.request(Method::DELETE, &format!("v1/sessions/{id}"))).await.map(drop)
+    }
+
+    /// Ends all sessions of the account but this one.
+    ///
+    /// # Errors
+    /// [`InfoError`].
+    pub async fn close_other_sessions(&self) -> Result<()> {
+        self.send(self.request(Method::DELETE, "v1/sessions")).await.map(drop)
     }
 
     /// One page of the list.
@@ -128,6 +176,16 @@ impl InfoServer {
         self.ask(self.request(Method::GET, &format!("v1/files/{id}/manifest"))).await
     }
 
+    /// The file as a Metalink 4 document, for download programs that are not ours.
+    ///
+    /// # Errors
+    /// [`InfoError`]; status 409 when the file is not published yet.
+    pub async fn metalink(&self, id: FileId, zone: Option<&Zone>) -> Result<String> {
+        let zone = zone.map(Zone::as_str).unwrap_or_default();
+        let request = self.request(Method::GET, &format!("v1/files/{id}/metalink")).query(&[("zone", zone)]);
+        String::from_utf8(self.send(request).await?).map_err(|error| self.unusable(&error.to_string()))
+    }
+
     /// A further token for a download that runs long.
     ///
     /// # Errors
@@ -153,6 +211,14 @@ impl InfoServer {
         self.ask(request.json(commit)).await
     }
 
+    /// Takes a file that servers hold and the catalogue does not know into the catalogue.
+    ///
+    /// # Errors
+    /// [`InfoError`]; status 409 when no server holds it as an unknown one.
+    pub async fn adopt(&self, id: FileId, adoption: &Adoption) -> Result<FileSummary> {
+        self.ask(self.request(Method::POST, &format!("v1/files/{id}/adopt")).json(adoption)).await
+    }
+
     /// Removes a file.
     ///
     /// # Errors
@@ -169,9 +235,53 @@ impl InfoServer {
         self.ask(self.request(Method::GET, "v1/servers")).await
     }
 
+    /// Where a file should stand, and where it verifiably does.
+    ///
+    /// # Errors
+    /// [`InfoError`].
+    pub async fn replicas(&self, id: FileId) -> Result<ReplicaStatus> {
+        self.ask(self.request(Method::GET, &format!("v1/files/{id}/replicas"))).await
+    }
+
+    /// Has a file stand in one more zone.
+    ///
+    /// # Errors
+    /// [`InfoError`]; status 409 when no server of the zone is live.
+    pub async fn preheat(&self, id: FileId, asked: &Preheat) -> Result<()> {
+        self.send(self.request(Method::POST, &format!("v1/files/{id}/preheat")).json(asked)).await.map(drop)
+    }
+
+    /// Begins to empty a file server.
+    ///
+    /// # Errors
+    /// [`InfoError`]; status 409 when others cannot hold its files.
+    pub async fn drain(&self, server: &ServerId) -> Result<DrainStatus> {
+        self.ask(self.request(Method::POST, &format!("v1/servers/{server}/drain"))).await
+    }
+
+    /// How far the emptying of a file server is.
+    ///
+    /// # Errors
+    /// [`InfoError`].
+    pub async fn drain_status(&self, server: &ServerId) -> Result<DrainStatus> {
+        self.ask(self.request(Method::GET, &format!("v1/servers/{server}/drain"))).await
+    }
+
+    /// Has a file server take files again.
+    ///
+    /// # Errors
+    /// [`InfoError`].
+    pub async fn undrain(&self, server: &ServerId) -> Result<()> {
+        self.send(self.request(Method::DELETE, &format!("v1/servers/{server}/drain"))).await.map(drop)
+    }
+
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.unbounded(method, path).timeout(DEADLINE)
+    }
+
+    fn unbounded(&self, method: Method, path: &str) -> RequestBuilder {
         let url = format!("{}/{path}", self.base.as_str().trim_end_matches('/'));
-        let request = self.http.request(method, url).timeout(DEADLINE);
+        let request = self.http.request(method, url);
         match &self.session {
             Some(token) => request.bearer_auth(token.expose()),
             None => request,
@@ -180,38 +290,54 @@ impl InfoServer {
 
     async fn ask<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T> {
         let body = self.send(request).await?;
-        serde_json::from_slice(&body).map_err(|error| self.unusable(error.to_string()))
+        serde_json::from_slice(&body).map_err(|error| self.unusable(&error.to_string()))
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Vec<u8>> {
-        let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
-        let status = answer.status();
-        let body = self.read(answer).await?;
-        if status.is_success() {
-            return Ok(body);
+        let request = request.build().map_err(|error| self.unreachable(&error))?;
+        let until = Instant::now() + READING;
+        // What changes something is asked for once.
+        while let Some(again) = request.try_clone().filter(|again| again.method() == Method::GET) {
+            match self.exchange(again).await {
+                Err(error) if (error.is_timeout() || error.is_body()) && Instant::now() < until => {
+                    tracing::debug!(error = crate::source::cause(&error), "asking the info-server once more");
+                }
+                result => return result.map_err(|error| self.unreachable(&error))?,
+            }
         }
-        match serde_json::from_slice::<Problem>(&body) {
-            Ok(problem) if problem.status == status.as_u16() => Err(InfoError::Refused(problem)),
-            Ok(_) | Err(_) => Err(self.unusable(format!("status {status}"))),
-        }
+        self.exchange(request).await.map_err(|error| self.unreachable(&error))?
     }
 
-    async fn read(&self, mut answer: Response) -> Result<Vec<u8>> {
+    /// Asks once. The outer error is that of the connection.
+    async fn exchange(&self, request: Request) -> reqwest::Result<Result<Vec<u8>>> {
+        self.judge(self.http.execute(request).await?).await
+    }
+
+    /// The body of a success; what a refusal says.
+    async fn judge(&self, mut answer: Response) -> reqwest::Result<Result<Vec<u8>>> {
+        let status = answer.status();
         let mut body = Vec::new();
-        while let Some(part) = answer.chunk().await.map_err(|error| self.unreachable(&error))? {
+        while let Some(part) = answer.chunk().await? {
             if body.len() + part.len() > MAX_ANSWER {
-                return Err(self.unusable("it is too long".to_owned()));
+                return Ok(Err(self.unusable("it is too long")));
             }
             body.extend_from_slice(&part);
         }
-        Ok(body)
+        if status.is_success() {
+            return Ok(Ok(body));
+        }
+        Ok(match serde_json::from_slice::<Problem>(&body) {
+            Ok(problem) if problem.status == status.as_u16() => Err(InfoError::Refused(problem)),
+            Ok(_) | Err(_) => Err(self.unusable(&format!("status {status}"))),
+        })
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> InfoError {
         InfoError::Unreachable { base: self.base.clone(), reason: crate::source::cause(error) }
     }
 
-    fn unusable(&self, reason: String) -> InfoError {
-        InfoError::Unusable { base: self.base.clone(), reason }
+    /// Reasons may repeat words of the answer.
+    fn unusable(&self, reason: &str) -> InfoError {
+        InfoError::Unusable { base: self.base.clone(), reason: plain(reason, MAX_TEXT) }
     }
 }

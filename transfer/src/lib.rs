@@ -2,7 +2,8 @@
 
 pub mod download;
 pub mod info;
-mod journal;
+pub mod journal;
+pub mod pace;
 pub mod progress;
 pub mod schedule;
 pub mod sink;

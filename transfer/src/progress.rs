@@ -6,7 +6,7 @@ use std::{
 };
 
 use tokio::sync::mpsc;
-use wire::{ServerId, Zone};
+use wire::{Runs, ServerId, Zone};
 
 /// Notices that wait for a slow reader; further ones are dropped, so that looking never slows a download down.
 const NOTICES: usize = 256;
@@ -26,6 +26,8 @@ struct Inner {
 pub struct Snapshot {
     /// Verified chunks. Never falls.
     pub chunks_done: u32,
+    /// Which they are.
+    pub runs: Runs,
     /// All chunks.
     pub chunks_total: u32,
     /// Bytes of verified chunks, those of an earlier run included. Never falls.
@@ -78,6 +80,13 @@ pub enum Notice {
         /// How it failed.
         reason: String,
     },
+    /// A source refuses the token: a new one is asked for.
+    Refused {
+        /// Which.
+        server: ServerId,
+        /// How it said so.
+        reason: String,
+    },
     /// A source that had failed answers again.
     Returned {
         /// Which.
@@ -90,11 +99,12 @@ pub enum Notice {
         /// The chunk, counted from 0.
         chunk: u32,
     },
-    /// Chunks were taken away from a slow source.
+    /// Chunks were taken away from a source that gives less than half of what the fastest one gives. Told of each source
+    /// every few seconds at most.
     Moved {
         /// The slow source.
         from: ServerId,
-        /// How many chunks.
+        /// How many chunks since it was told last.
         chunks: u32,
     },
     /// A new token is in use.

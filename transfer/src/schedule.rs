@@ -14,6 +14,7 @@ mod outlook;
 mod rate;
 #[cfg(test)]
 mod tests;
+mod tiers;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -82,6 +83,8 @@ pub enum Fault {
     Refused,
     /// It sent bytes that do not match their digest: it is not asked again.
     WrongBytes,
+    /// A chunk that others had begun is wrong: it is to be fetched anew, and who is to blame will show.
+    Unclear,
 }
 
 /// What is missing to go on, to be asked for.
@@ -100,15 +103,26 @@ pub struct Missing {
 pub struct Schedule {
     layout: Layout,
     connections: usize,
+    /// Whether nearer sources keep farther ones out however little they give.
+    keeps_near: bool,
+    /// When a source that was kept out was tried last.
+    tried_far: Option<Duration>,
     sources: Vec<Seat>,
     requests: BTreeMap<RequestId, Held>,
     next_request: u64,
     unknown: Runs,
     waiting: Runs,
     verified: Runs,
+    /// Who takes over a chunk that was taken away: whoever is nearer would be given it again otherwise, and again have it taken.
+    promised: Option<(SourceKey, u32)>,
     waste: Waste,
     switches: u32,
     last_verified: Duration,
+    /// Bytes received since then, and when the last of them came.
+    since_verified: u64,
+    last_received: Duration,
+    /// When it was last said that chunks are on their way to the sources.
+    last_hope: Duration,
 }
 
 /// A source and what is known of it.
@@ -131,12 +145,22 @@ struct Held {
     started: Duration,
     heard: Duration,
     answered: bool,
-    /// Bytes received, and those of them in verified chunks.
+    /// Bytes of its first chunk that were there before, bytes received, and those of both in verified chunks.
+    begun_with: u64,
     received: u64,
     counted: u64,
+    /// Bytes of an unfinished chunk that somebody else will go on with.
+    kept: u64,
     /// Bytes of the waste budget set aside for taking chunks away from it.
     reserved: u64,
     leaving: Option<Leaving>,
+}
+
+impl Held {
+    /// Bytes that are there of the chunk being received.
+    const fn unfinished(&self) -> u64 {
+        (self.begun_with + self.received).saturating_sub(self.counted)
+    }
 }
 
 /// Why a request was abandoned.
@@ -167,27 +191,42 @@ impl Schedule {
         Self {
             layout,
             connections: connections.max(1),
+            keeps_near: false,
+            tried_far: None,
             sources: Vec::new(),
             requests: BTreeMap::new(),
             next_request: 0,
             unknown: verified.gaps(0..layout.count()),
             waiting: Runs::new(),
             verified,
+            promised: None,
             waste: Waste::default(),
             switches: 0,
             last_verified: Duration::ZERO,
+            since_verified: 0,
+            last_received: Duration::ZERO,
+            last_hope: Duration::ZERO,
         }
     }
 
-    /// Adds a source that holds `runs`. One of a higher `tier` is left alone while one of a lower tier lives.
+    /// A schedule that asks far sources for what no near one holds, and for nothing else.
+    #[must_use]
+    pub fn keep_near(self) -> Self {
+        Self { keeps_near: true, ..self }
+    }
+
+    /// Adds a source that holds `runs`. One of a higher `tier` is left alone while those of lower tiers live and keep up.
     pub fn add_source(&mut self, tier: u8, runs: Runs) -> SourceKey {
         self.sources.push(Seat { tier, runs, health: Health::default(), rate: Rate::default() });
         self.sources.len() - 1
     }
 
-    /// Replaces what `source` is believed to hold. Returns whether that is news.
-    pub fn set_runs(&mut self, source: SourceKey, runs: Runs) -> bool {
-        self.sources.get_mut(source).is_some_and(|seat| std::mem::replace(&mut seat.runs, runs) != seat.runs)
+    /// Replaces how far `source` is believed to be away and what it is believed to hold. Returns whether that is news.
+    pub fn set_source(&mut self, source: SourceKey, tier: u8, runs: Runs) -> bool {
+        let Some(seat) = self.sources.get_mut(source) else { return false };
+        let news = seat.tier != tier || seat.runs != runs;
+        (seat.tier, seat.runs) = (tier, runs);
+        news
     }
 
     /// The digests of `chunks` are known now: they may be asked for. Returns whether that is news.
@@ -200,9 +239,28 @@ impl Schedule {
         !new.is_empty()
     }
 
+    /// Sources are about to hold more: it is no time to give up.
+    pub fn hope(&mut self, now: Duration) {
+        self.last_hope = now;
+    }
+
     /// There is a new token: sources that refused the old one may be asked again.
     pub fn token_renewed(&mut self) {
         self.sources.iter_mut().for_each(|seat| seat.health.refused = false);
+    }
+
+    /// This much of the request's first chunk is there already.
+    pub fn continues(&mut self, request: RequestId, bytes: u64) {
+        if let Some(held) = self.requests.get_mut(&request) {
+            held.begun_with = bytes;
+        }
+    }
+
+    /// The request is about to end: how many bytes of an unfinished chunk will not be fetched again.
+    pub fn keeps(&mut self, request: RequestId, bytes: impl FnOnce(u32) -> u64) {
+        if let Some(held) = self.requests.get_mut(&request).filter(|held| !held.run.is_empty()) {
+            held.kept = bytes(held.run.start);
+        }
     }
 
     /// The request was answered as it should be.
@@ -226,6 +284,8 @@ impl Schedule {
         }
         held.received = bytes;
         held.heard = now;
+        self.last_received = now;
+        self.since_verified = self.since_verified.saturating_add(new);
         if let Some(seat) = self.sources.get_mut(held.source) {
             seat.rate.add(new);
         }
@@ -239,8 +299,9 @@ impl Schedule {
         held.counted += len_of(self.layout, chunk..chunk + 1);
         self.verified.insert(chunk..chunk + 1);
         self.last_verified = now;
-        let (source, started, counted) = (held.source, held.started, held.counted);
-        self.received(request, counted, now);
+        let (source, started, received) = (held.source, held.started, held.counted.saturating_sub(held.begun_with));
+        self.received(request, received, now);
+        self.since_verified = 0;
         self.sources.get_mut(source).is_some_and(|seat| seat.health.proved(started))
     }
 
@@ -263,7 +324,7 @@ impl Schedule {
         self.received(request, received, now);
         let Some(held) = self.requests.remove(&request) else { return 0 };
         let left = held.run.end - held.run.start;
-        let wasted = held.received.saturating_sub(held.counted);
+        let wasted = held.unfinished().saturating_sub(held.kept);
         self.waste.total += wasted;
         self.waste.reserved -= held.reserved;
         self.waste.chosen += wasted.min(held.reserved);

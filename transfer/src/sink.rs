@@ -1,7 +1,9 @@
 //! Where verified bytes go.
 
+mod aside;
 mod part_file;
 mod resume;
+mod whole_file;
 
 use std::{
     io,
@@ -11,6 +13,7 @@ use std::{
 use wire::{ChunkIndex, FileName};
 
 pub(crate) use self::part_file::PartFile;
+pub use self::whole_file::WholeFile;
 
 /// Takes the bytes of a download.
 ///
@@ -42,7 +45,7 @@ pub struct Place {
     pub name: FileName,
     /// The folder of the `.part` file, on the same file system; the folder itself when absent.
     pub partial_folder: Option<PathBuf>,
-    /// Whether an existing file of that name may be replaced.
+    /// Whether an existing file of that name may be replaced, and a `.part` file that holds something else.
     pub replace: bool,
 }
 
@@ -71,6 +74,15 @@ pub enum SinkError {
     /// The `.part` file is a symbolic link, a folder, a device, or has a second name.
     #[error("{} is not a plain file of its own; remove it and try again", .0.display())]
     NotPlain(PathBuf),
+    /// The `.part` file holds something else, and replacing was not allowed.
+    #[error("{} holds bytes of something else; remove it, choose another name, or allow it to be replaced", .0.display())]
+    Foreign(PathBuf),
+    /// The `.part` file was taken away, or another one put in its place, while it was in use.
+    #[error("{} was moved or removed during the download; start again", .0.display())]
+    Vanished(PathBuf),
+    /// What is to be replaced is no plain file.
+    #[error("{} is not a plain file, which alone can be replaced; choose another name", .0.display())]
+    NotReplaceable(PathBuf),
     /// The `.part` file cannot be renamed to its final name.
     #[error("{} and {} are on different file systems; choose a folder for partial files beside the target", .0.display(), .1.display())]
     OtherFileSystem(PathBuf, PathBuf),

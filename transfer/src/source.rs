@@ -2,13 +2,17 @@
 
 mod answer;
 mod fetch;
+mod partial;
 
 use std::{io, time::Duration};
 
 use reqwest::redirect;
 use wire::catalog::Location;
 
-pub(crate) use self::fetch::{Claim, Event, Fetch};
+pub(crate) use self::{
+    fetch::{Claim, Event, Fetch},
+    partial::Partials,
+};
 use crate::schedule::Fault;
 
 /// How long opening a connection may take.
@@ -54,6 +58,9 @@ pub(crate) enum Failure {
     Refused(u16),
     #[error("chunk {chunk} does not match its SHA-256")]
     WrongBytes { chunk: u32 },
+    /// Nobody's fault that is known.
+    #[error("chunk {chunk}, of which parts came from several sources, does not match its SHA-256")]
+    WrongParts { chunk: u32 },
     /// Not the source's fault: the download ends.
     #[error(transparent)]
     Storage(#[from] io::Error),
@@ -68,6 +75,7 @@ impl Failure {
             Self::NotHeld => Fault::NotHeld,
             Self::Refused(_) => Fault::Refused,
             Self::WrongBytes { .. } => Fault::WrongBytes,
+            Self::WrongParts { .. } => Fault::Unclear,
         }
     }
 }

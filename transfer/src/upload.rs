@@ -1,5 +1,6 @@
 //! Publishes a file to many servers at once.
 
+mod flights;
 mod piece;
 mod target;
 
@@ -7,17 +8,24 @@ use std::{
     fs::{File, Metadata},
     io,
     sync::Arc,
+    time::Duration,
 };
 
 use futures::future::join_all;
-use tokio::task::JoinSet;
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use wire::{Digest, Hasher, Layout, ServerId, catalog::UploadPlan};
 
-use self::{piece::Piece, target::Seat};
+use self::{
+    flights::{Flights, Landed},
+    piece::Piece,
+    target::Seat,
+};
 
 /// Bytes of the file that may be on their way at once: bounds memory, and how far the fastest target is ahead.
 const WINDOW: u64 = 16 << 20;
+/// How often targets are looked at that do not get on.
+const GLANCE: Duration = Duration::from_millis(250);
 
 /// A file that the servers hold now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,12 +51,26 @@ pub struct TargetReport {
     pub failure: Option<String>,
 }
 
+/// How an upload gets on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// All living targets hold this many bytes of the file. Never falls.
+    Held(u64),
+    /// A target is left behind; the others go on.
+    LeftBehind {
+        /// Which.
+        server: ServerId,
+        /// Why.
+        reason: String,
+    },
+}
+
 /// Why a file was not published.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
     /// Reading the file failed.
     #[error("cannot read the file: {0}")]
-    Read(#[from] io::Error),
+    Read(io::Error),
     /// Size or modification time changed, or the bytes differ when read again.
     #[error("the file changed while it was read; publish it again when it is complete")]
     Changed,
@@ -81,8 +103,15 @@ pub struct Publisher {
     pub resume: bool,
     /// Ends the upload soon.
     pub cancel: CancellationToken,
-    /// Told the bytes that all living targets hold, after every chunk. Must return at once.
-    pub progress: Box<dyn Fn(u64) + Send + Sync>,
+    /// Told after every chunk, and when a target is left behind. Must return at once.
+    pub progress: Box<dyn Fn(Step) + Send + Sync>,
+}
+
+impl From<io::Error> for UploadError {
+    fn from(error: io::Error) -> Self {
+        // Shorter than it was a moment ago.
+        if error.kind() == io::ErrorKind::UnexpectedEof { Self::Changed } else { Self::Read(error) }
+    }
 }
 
 impl Publisher {
@@ -91,6 +120,9 @@ impl Publisher {
     ///
     /// What a target claims to hold already is believed here: the commit compares the root of every replica.
     ///
+    /// A target that does not get on is left behind as soon as the others make the quorum: after seconds, not after all its
+    /// tries.
+    ///
     /// # Errors
     /// [`UploadError`]; what the targets took stays there, so that a second try with `resume` sends only the rest.
     pub async fn publish(&self, file: File, plan: &UploadPlan) -> Result<Published, UploadError> {
@@ -98,7 +130,11 @@ impl Publisher {
         let layout = Layout::of(before.len()).ok().filter(|layout| layout.chunk_size() == plan.chunk_size);
         let layout = layout.ok_or(UploadError::Plan { size: before.len() })?;
         let seats: Vec<Seat> = plan.targets.iter().map(|target| Seat::new(target.clone())).collect();
-        let mut course = Course { publisher: self, plan, layout, file: Arc::new(file), seats, sent: 0 };
+        let mut glances = tokio::time::interval(GLANCE);
+        glances.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let flights = Flights::default();
+        let mut course =
+            Course { publisher: self, plan, layout, file: Arc::new(file), seats, flights, glances, held: 0 };
         let (sha256, digests) = tokio::select! {
             () = self.cancel.cancelled() => return Err(UploadError::Interrupted),
             sent = course.run() => sent?,
@@ -117,11 +153,11 @@ struct Course<'a> {
     layout: Layout,
     file: Arc<File>,
     seats: Vec<Seat>,
-    sent: u64,
+    /// Dropped, and with it every request, when the upload fails or is cancelled.
+    flights: Flights,
+    glances: Interval,
+    held: u64,
 }
-
-/// A chunk was sent: its bytes, and what became of it at each target that was to take it.
-type Sent = (u64, Vec<(usize, Result<(), String>)>);
 
 impl Course<'_> {
     async fn run(&mut self) -> Result<(Digest, Vec<Digest>), UploadError> {
@@ -133,11 +169,9 @@ impl Course<'_> {
         self.check_quorum()?;
         let window = usize::try_from((WINDOW / self.layout.chunk_size()).clamp(1, 8)).unwrap_or(1);
         let (mut whole, mut digests) = (Hasher::new(), Vec::new());
-        // Dropped, and with it every request, when the upload fails or is cancelled.
-        let mut running: JoinSet<Sent> = JoinSet::new();
         for chunk in self.layout.chunks() {
-            while running.len() >= window {
-                self.settle(running.join_next().await)?;
+            while self.flights.chunks() >= window {
+                self.advance().await?;
             }
             let (layout, file) = (self.layout, Arc::clone(&self.file));
             let read = tokio::task::spawn_blocking(move || {
@@ -148,42 +182,87 @@ impl Course<'_> {
             whole = hasher;
             let piece = piece?;
             digests.push(piece.digest);
-            self.send(piece, &mut running);
+            self.send(&piece);
         }
-        while !running.is_empty() {
-            self.settle(running.join_next().await)?;
+        while self.flights.chunks() > 0 {
+            self.advance().await?;
         }
         Ok((whole.finish(), digests))
     }
 
     /// Sends a chunk to every living target that lacks it.
-    fn send(&mut self, piece: Piece, running: &mut JoinSet<Sent>) {
-        let mut puts = Vec::new();
-        for (at, seat) in self.seats.iter_mut().enumerate() {
-            let put = seat.put(&piece, &self.publisher.client, &self.plan.upload.token);
-            puts.extend(put.map(|put| async move { (at, put.run().await) }));
+    fn send(&mut self, piece: &Piece) {
+        let (client, token) = (&self.publisher.client, &self.plan.upload.token);
+        let puts = self.seats.iter_mut().enumerate();
+        let puts: Vec<_> = puts.filter_map(|(at, seat)| Some((at, seat.put(piece, client, token)?))).collect();
+        if puts.is_empty() {
+            self.hold(piece.len);
+        } else {
+            self.flights.launch(piece, puts);
         }
-        running.spawn(async move { (piece.len, join_all(puts).await) });
     }
 
-    fn settle(&mut self, sent: Option<Result<Sent, tokio::task::JoinError>>) -> Result<(), UploadError> {
-        let Some(Ok((len, results))) = sent else { return Err(UploadError::Interrupted) };
-        for (at, result) in results {
-            if let Some(seat) = self.seats.get_mut(at) {
-                seat.settle(len, result);
+    /// Waits for a request to end, or for the next look at those that do not.
+    async fn advance(&mut self) -> Result<(), UploadError> {
+        tokio::select! {
+            landed = self.flights.landed() => self.settle(landed),
+            _ = self.glances.tick() => {
+                self.leave_behind();
+                Ok(())
             }
         }
+    }
+
+    fn settle(&mut self, landed: Landed) -> Result<(), UploadError> {
+        let Landed { seat, len, result, last } = landed;
+        if let Some(failure) = self.seats.get_mut(seat).and_then(|seat| seat.settle(len, result)) {
+            self.left_behind(seat, failure);
+        }
         self.check_quorum()?;
-        self.sent += len;
-        (self.publisher.progress)(self.sent);
+        if last {
+            self.hold(len);
+        }
         Ok(())
+    }
+
+    fn hold(&mut self, len: u64) {
+        self.held += len;
+        (self.publisher.progress)(Step::Held(self.held));
+    }
+
+    /// Gives up targets that do not get on, when those that do make the quorum.
+    fn leave_behind(&mut self) {
+        let stuck: Vec<Option<String>> =
+            (0..).zip(&self.seats).map(|(at, seat)| seat.stuck().filter(|_| self.flights.busy(at))).collect();
+        let well = self.seats.iter().zip(&stuck).filter(|(seat, stuck)| seat.lives() && stuck.is_none()).count();
+        if !self.makes_quorum(well) {
+            return;
+        }
+        for (at, reason) in stuck.into_iter().enumerate() {
+            let Some(reason) = reason.filter(|_| self.seats.get(at).is_some_and(Seat::lives)) else { continue };
+            if let Some(seat) = self.seats.get_mut(at) {
+                seat.give_up(reason.clone());
+            }
+            self.flights.abort(at);
+            self.left_behind(at, reason);
+        }
+    }
+
+    fn left_behind(&self, at: usize, reason: String) {
+        if let Some(seat) = self.seats.get(at) {
+            (self.publisher.progress)(Step::LeftBehind { server: seat.server().clone(), reason });
+        }
+    }
+
+    fn makes_quorum(&self, servers: usize) -> bool {
+        usize::try_from(self.plan.quorum).is_ok_and(|quorum| servers >= quorum.max(1))
     }
 
     /// A target that failed is left behind as long as enough others live.
     fn check_quorum(&self) -> Result<(), UploadError> {
         let alive = self.seats.iter().filter(|seat| seat.lives()).count();
         let quorum = self.plan.quorum;
-        if usize::try_from(quorum).is_ok_and(|quorum| alive >= quorum.max(1)) {
+        if self.makes_quorum(alive) {
             return Ok(());
         }
         let reasons = self.seats.iter().filter_map(Seat::failure).collect::<Vec<_>>().join("; ");

@@ -7,7 +7,7 @@ use std::{
     fs::File,
     io::Write as _,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -19,7 +19,7 @@ use axum::{
 };
 use ddm_transfer::{
     source::client_builder,
-    upload::{Published, Publisher, UploadError},
+    upload::{Published, Publisher, Step, UploadError},
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -106,10 +106,24 @@ fn plan(size: u64, quorum: u32, servers: &[&Server]) -> UploadPlan {
 }
 
 async fn publish(file: &std::path::Path, plan: &UploadPlan, resume: bool) -> Result<Published, UploadError> {
+    publish_told(file, plan, resume).await.0
+}
+
+/// Also what was told on the way.
+async fn publish_told(
+    file: &std::path::Path,
+    plan: &UploadPlan,
+    resume: bool,
+) -> (Result<Published, UploadError>, Vec<Step>) {
     let client = client_builder().build().unwrap();
-    let publisher = Publisher { client, resume, cancel: CancellationToken::new(), progress: Box::new(|_| ()) };
+    let steps: Arc<Mutex<Vec<Step>>> = Arc::default();
+    let told = Arc::clone(&steps);
+    let progress = Box::new(move |step| told.lock().unwrap().push(step));
+    let publisher = Publisher { client, resume, cancel: CancellationToken::new(), progress };
     let published = publisher.publish(File::open(file).unwrap(), plan);
-    tokio::time::timeout(Duration::from_secs(60), published).await.expect("it hangs")
+    let published = tokio::time::timeout(Duration::from_secs(60), published).await.expect("it hangs");
+    let steps = steps.lock().unwrap().clone();
+    (published, steps)
 }
 
 fn check(server: &Server, bytes: &[u8]) {
@@ -187,4 +201,35 @@ async fn a_file_that_changes_meanwhile_is_not_published() {
     let plan = plan(3 * MIB, 1, &[&a]);
     let (result, ()) = tokio::join!(publish(path.path(), &plan, false), append);
     assert!(matches!(result, Err(UploadError::Changed)), "{result:?}");
+}
+
+/// A target at an address where nobody takes anything: paused, or gone.
+fn nobody(name: &str, listener: std::net::TcpListener, paused: bool) -> (Target, Option<std::net::TcpListener>) {
+    let url = format!("http://{}/chunks", listener.local_addr().unwrap()).parse().unwrap();
+    let target = Target { server: name.parse().unwrap(), zone: "a".parse().unwrap(), url };
+    // The system accepts in the name of a process that is paused.
+    (target, paused.then_some(listener))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_is_stuck_is_left_behind_in_seconds_when_the_others_make_the_quorum() {
+    for (paused, limit) in [(true, 12), (false, 6)] {
+        let bytes = content(20 * MIB);
+        let a = server("a").await;
+        let (stuck, _listener) = nobody("stuck", std::net::TcpListener::bind("127.0.0.1:0").unwrap(), paused);
+        let mut plan = plan(20 * MIB, 1, &[&a]);
+        plan.targets.push(stuck);
+        let began = Instant::now();
+        for resume in [false, true] {
+            let path = file(&bytes);
+            let (published, steps) = publish_told(path.path(), &plan, resume).await;
+            let published = published.unwrap();
+            assert!(published.targets[0].failure.is_none() && published.targets[1].failure.is_some());
+            let left = |step: &Step| matches!(step, Step::LeftBehind { server, .. } if server.as_str() == "stuck");
+            assert_eq!(steps.iter().filter(|step| left(step)).count(), 1, "{steps:?}");
+            assert_eq!(steps.last(), Some(&Step::Held(20 * MIB)), "{steps:?}");
+        }
+        check(&a, &bytes);
+        assert!(began.elapsed() < 2 * Duration::from_secs(limit), "paused: {paused}, {:?}", began.elapsed());
+    }
 }

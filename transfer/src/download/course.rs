@@ -20,7 +20,7 @@ use tokio::{
 use wire::{Digest, Layout, Runs};
 
 use super::{
-    DownloadError, Engine, Job, Report, Update,
+    DownloadError, Ended, Engine, Job, Report, Update,
     asking::Asking,
     lines::{self, Line},
 };
@@ -28,7 +28,7 @@ use crate::{
     progress::Notice,
     schedule::{Action, End, Fault, RequestId, Schedule, SourceKey},
     sink::Sink,
-    source::{Claim, Event, Failure, Fetch},
+    source::{Claim, Event, Failure, Fetch, Partials},
 };
 
 /// How often rates and stalls are looked at.
@@ -38,7 +38,13 @@ const EVENTS: usize = 64;
 /// How long the directory may take to answer.
 const DIRECTORY_TIMEOUT: Duration = Duration::from_secs(10);
 
-type Answer = Option<Update>;
+/// What the directory said.
+enum Answer {
+    Update(Update),
+    /// It did not help this time.
+    Nothing,
+    Ended(Ended),
+}
 
 /// A download that runs.
 pub(super) struct Course<'a> {
@@ -50,9 +56,12 @@ pub(super) struct Course<'a> {
     lines: Vec<Line>,
     asking: Asking,
     running: BTreeMap<RequestId, Running>,
+    partials: Arc<Partials>,
     ids: HashMap<Id, RequestId>,
     requests: JoinSet<Result<(), Failure>>,
     questions: JoinSet<Answer>,
+    /// The one wait for what nobody asked for.
+    news: JoinSet<Update>,
     events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
     started: Instant,
     resumed: u64,
@@ -71,6 +80,7 @@ impl<'a> Course<'a> {
     pub(super) fn new(engine: &'a Engine, job: Job, layout: Layout, (sink, held): (Arc<dyn Sink>, Runs)) -> Self {
         let resumed = bytes_in(layout, &held);
         let schedule = Schedule::new(layout, held, engine.settings.connections);
+        let schedule = if engine.settings.keep_near { schedule.keep_near() } else { schedule };
         let mut course = Self {
             engine,
             layout,
@@ -79,9 +89,11 @@ impl<'a> Course<'a> {
             lines: Vec::new(),
             asking: Asking::default(),
             running: BTreeMap::new(),
+            partials: Arc::default(),
             ids: HashMap::new(),
             requests: JoinSet::new(),
             questions: JoinSet::new(),
+            news: JoinSet::new(),
             events: mpsc::channel(EVENTS),
             started: Instant::now(),
             resumed,
@@ -101,6 +113,7 @@ impl<'a> Course<'a> {
         let ended = self.drive().await;
         self.requests.shutdown().await;
         self.questions.shutdown().await;
+        self.news.shutdown().await;
         self.show();
         ended?;
         let sizes = (self.layout.size(), self.resumed);
@@ -111,6 +124,7 @@ impl<'a> Course<'a> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.show();
+        self.await_news();
         loop {
             self.act();
             if self.schedule.is_done() {
@@ -120,7 +134,8 @@ impl<'a> Course<'a> {
                 () = self.engine.cancel.cancelled() => return Err(DownloadError::Interrupted),
                 Some(event) = self.events.1.recv() => self.heard(event),
                 Some(joined) = self.requests.join_next_with_id() => self.joined(joined)?,
-                Some(answer) = self.questions.join_next() => self.answered(answer.ok().flatten()),
+                Some(answer) = self.questions.join_next() => self.answered(answer.unwrap_or(Answer::Nothing))?,
+                Some(update) = self.news.join_next() => self.heard_news(update.ok()),
                 _ = tick.tick() => self.look()?,
             }
         }
@@ -151,8 +166,12 @@ impl<'a> Course<'a> {
         }
     }
 
-    fn moved(&self, from: SourceKey, chunks: u32) {
-        if let Some(line) = self.lines.get(from).filter(|_| chunks > 0) {
+    /// Chunks were taken away from a source. That is news when the source is slow, not when equals share the last chunks.
+    fn moved(&mut self, from: SourceKey, chunks: u32) {
+        let now = self.now();
+        let slow = self.schedule.is_slow(from);
+        let Some(line) = self.lines.get_mut(from) else { return };
+        if let Some(chunks) = line.moved(chunks, slow, now) {
             self.engine.progress.notice(Notice::Moved { from: line.location.server.clone(), chunks });
         }
     }
@@ -161,8 +180,10 @@ impl<'a> Course<'a> {
         let Some(line) = self.lines.get_mut(source) else { return };
         line.requests += 1;
         let (claim, received) = (Arc::new(Claim::new(&run)), Arc::new(AtomicU64::new(0)));
+        self.schedule.continues(request, self.partials.bytes(run.start));
         let fetch = Fetch {
             request,
+            source,
             client: self.engine.client.clone(),
             url: line.location.url.clone(),
             token: self.job.token.token.clone(),
@@ -172,7 +193,9 @@ impl<'a> Course<'a> {
             run,
             claim: Arc::clone(&claim),
             received: Arc::clone(&received),
+            pace: (self.engine.settings.pace.clone(), line.location.zone.clone()),
             sink: Arc::clone(&self.sink),
+            partials: Arc::clone(&self.partials),
             events: self.events.0.clone(),
         };
         let task = self.requests.spawn(fetch.run());
@@ -224,6 +247,7 @@ impl<'a> Course<'a> {
             Some(Err(failure)) => End::Failed(self.failed(running.source, &failure)),
         };
         let now = self.now();
+        self.schedule.keeps(request, |chunk| self.partials.bytes(chunk));
         let left = self.schedule.ended(request, end, running.received.load(Ordering::Relaxed), now);
         if end == End::Abandoned {
             self.abandoned(running.source, left);
@@ -236,31 +260,40 @@ impl<'a> Course<'a> {
         let Some(line) = self.lines.get_mut(source) else { return fault };
         let server = line.location.server.clone();
         tracing::debug!(%server, %failure, "a request of a download failed");
+        if fault == Fault::Unclear {
+            return fault;
+        }
         line.failures += 1;
         if let Failure::WrongBytes { chunk } = failure {
             line.dropped = Some(failure.to_string());
             self.engine.progress.notice(Notice::WrongBytes { server, chunk: *chunk });
             return fault;
         }
-        if line.failing.replace(failure.to_string()).is_none() {
-            self.engine.progress.notice(Notice::Lost { server, reason: failure.to_string() });
-        }
+        let news = line.failing.replace(failure.to_string()).is_none();
         // A second refusal is not the token's fault: asking for token after token would not end.
-        if fault == Fault::Refused && std::mem::replace(&mut line.refused, true) { Fault::Broken } else { fault }
+        let refused = fault == Fault::Refused && !std::mem::replace(&mut line.refused, true);
+        let reason = failure.to_string();
+        match fault {
+            Fault::Refused if refused => self.engine.progress.notice(Notice::Refused { server, reason }),
+            _ if news => self.engine.progress.notice(Notice::Lost { server, reason }),
+            _ => {}
+        }
+        if fault == Fault::Refused && !refused { Fault::Broken } else { fault }
     }
 
     /// A request was stopped because it was late.
     fn abandoned(&mut self, source: SourceKey, chunks: u32) {
         let resting = self.schedule.is_failing(source);
         let Some(line) = self.lines.get_mut(source) else { return };
-        if resting && line.dropped.is_none() {
-            let reason = "it sent next to nothing".to_owned();
-            line.failures += 1;
-            if line.failing.replace(reason.clone()).is_none() {
-                self.engine.progress.notice(Notice::Lost { server: line.location.server.clone(), reason });
-            }
+        if !resting || line.dropped.is_some() {
+            self.moved(source, chunks);
+            return;
         }
-        self.moved(source, chunks);
+        let reason = "it sent next to nothing".to_owned();
+        line.failures += 1;
+        if line.failing.replace(reason.clone()).is_none() {
+            self.engine.progress.notice(Notice::Lost { server: line.location.server.clone(), reason });
+        }
     }
 
     /// Looks at the clock: rates, stalls, the token's age, and whether to give up.
@@ -277,12 +310,12 @@ impl<'a> Course<'a> {
             let directory = Arc::clone(&self.engine.directory);
             self.questions.spawn(async move {
                 match tokio::time::timeout(DIRECTORY_TIMEOUT, directory.refresh(why)).await {
-                    Ok(Ok(update)) => Some(update),
+                    Ok(Ok(update)) => Answer::Update(update),
                     Ok(Err(error)) => {
-                        tracing::debug!(%error, ?why, "the directory did not help; the download goes on without");
-                        None
+                        tracing::debug!(%error, ?why, "the directory did not help");
+                        error.downcast::<Ended>().map_or(Answer::Nothing, |ended| Answer::Ended(*ended))
                     }
-                    Err(_) => None,
+                    Err(_) => Answer::Nothing,
                 }
             });
         }
@@ -302,6 +335,9 @@ impl<'a> Course<'a> {
             view.chunks_total = self.layout.count();
             view.bytes_total = self.layout.size();
             view.chunks_done = done.len();
+            if view.runs != *done {
+                view.runs.clone_from(done);
+            }
             view.bytes_done = bytes_in(self.layout, done);
             view.sources =
                 (self.lines.iter().enumerate()).map(|(key, line)| line.view(key, &self.schedule, now)).collect();

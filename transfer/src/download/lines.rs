@@ -10,6 +10,9 @@ use crate::{
     schedule::{Schedule, SourceKey},
 };
 
+/// How long nothing is said again of a source that loses chunks to others.
+const MOVES_APART: Duration = Duration::from_secs(5);
+
 /// One source's account.
 #[derive(Debug)]
 pub(super) struct Line {
@@ -23,11 +26,25 @@ pub(super) struct Line {
     pub(super) failing: Option<String>,
     /// Why it is not asked again.
     pub(super) dropped: Option<String>,
+    /// Chunks that others took from it since that was told last, and when it may be told again.
+    moves: (u32, Duration),
 }
 
 impl Line {
     pub(super) fn new(location: Location) -> Self {
-        Self { location, bytes: 0, requests: 0, failures: 0, refused: false, failing: None, dropped: None }
+        let moves = (0, Duration::ZERO);
+        Self { location, bytes: 0, requests: 0, failures: 0, refused: false, failing: None, dropped: None, moves }
+    }
+
+    /// Chunks were taken from it. Returns how many, when that is worth telling.
+    pub(super) fn moved(&mut self, chunks: u32, slow: bool, now: Duration) -> Option<u32> {
+        let (untold, not_before) = &mut self.moves;
+        *untold += chunks;
+        if *untold == 0 || !slow || now < *not_before {
+            return None;
+        }
+        *not_before = now + MOVES_APART;
+        Some(std::mem::take(untold))
     }
 
     pub(super) fn view(&self, key: SourceKey, schedule: &Schedule, now: Duration) -> SourceLine {

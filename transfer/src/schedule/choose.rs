@@ -29,7 +29,7 @@ impl Schedule {
     pub(super) fn leave(&mut self, now: Duration) -> Option<Action> {
         let (&request, why) = self.requests.iter().filter(|(_, held)| held.leaving.is_none()).find_map(|found| {
             let seat = self.sources.get(found.1.source)?;
-            let silent = now.saturating_sub(found.1.heard) >= seat.health.patience();
+            let silent = now.saturating_sub(found.1.heard) >= seat.health.patience(found.1.received > 0);
             match () {
                 () if seat.health.dropped() => Some((found.0, Leaving::Dropped)),
                 () if silent || self.crawls(found.1, now) => Some((found.0, Leaving::Stalled)),
@@ -57,7 +57,15 @@ impl Schedule {
         if self.waiting.is_empty() {
             return None;
         }
-        let (source, run) = self.idle(now).into_iter().find_map(|source| Some((source, self.run_for(source)?)))?;
+        let idle = self.idle(now);
+        let promised = self.promised.take_if(|(_, chunk)| self.waiting.contains(*chunk));
+        let promised = promised.filter(|(source, chunk)| idle.contains(source) && self.may_take(*source, *chunk));
+        let (source, run) = match promised {
+            Some((source, chunk)) => (source, chunk..chunk + 1),
+            None => idle
+                .into_iter()
+                .find_map(|source| Some((source, self.run_for(source).or_else(|| self.try_far(source, now))?)))?,
+        };
         let request = RequestId(self.next_request);
         self.next_request += 1;
         self.waiting.remove(run.clone());
@@ -68,8 +76,10 @@ impl Schedule {
             started: now,
             heard: now,
             answered: false,
+            begun_with: 0,
             received: 0,
             counted: 0,
+            kept: 0,
             reserved: 0,
             leaving: None,
         };
@@ -104,11 +114,11 @@ impl Schedule {
             .filter(|(_, held)| self.affordable(cost(self.layout, held)) || self.time_left(held, now) >= far)
             .max_by_key(|(_, held)| self.time_left(held, now))?;
         let slow = self.request_rate(self.requests.get(&request)?.source).unwrap_or(0);
-        self.take_from(request, (slow, rate))
+        self.take_from(request, source, (slow, rate))
     }
 
     /// Takes the rest of a request's chunks, in parts that fit the rates of its source and of the one that takes over.
-    fn take_from(&mut self, request: RequestId, (slow, fast): (u64, u64)) -> Option<Action> {
+    fn take_from(&mut self, request: RequestId, taker: SourceKey, (slow, fast): (u64, u64)) -> Option<Action> {
         let reserve = cost(self.layout, self.requests.get(&request)?);
         let affordable = self.affordable(reserve);
         let held = self.requests.get_mut(&request)?;
@@ -126,6 +136,7 @@ impl Schedule {
             return Some(Action::Cut { request, end });
         }
         held.leaving = Some(Leaving::TakenOver);
+        self.promised = Some((taker, held.run.start));
         Some(Action::Abandon { request })
     }
 
@@ -157,8 +168,8 @@ impl Schedule {
     fn run_for(&self, source: SourceKey) -> Option<Range<u32>> {
         let seat = self.sources.get(source)?;
         let mut eligible = intersection(&self.waiting, &seat.runs);
-        for better in self.sources.iter().filter(|other| other.tier < seat.tier && other.health.lives()) {
-            better.runs.iter().for_each(|run| eligible.remove(run));
+        if !self.helps(source) {
+            self.nearer(source).for_each(|near| near.runs.iter().for_each(|run| eligible.remove(run)));
         }
         let first = eligible.iter().next()?;
         if self.others_are_sooner(source, first.start) {
@@ -202,11 +213,8 @@ impl Schedule {
 
     /// Whether the tiers let `source` take a chunk that it holds.
     fn may_take(&self, source: SourceKey, chunk: u32) -> bool {
-        self.sources.get(source).is_some_and(|seat| {
-            let nearer =
-                |other: &super::Seat| other.tier < seat.tier && other.health.lives() && other.runs.contains(chunk);
-            seat.runs.contains(chunk) && !self.sources.iter().any(nearer)
-        })
+        let holds = self.sources.get(source).is_some_and(|seat| seat.runs.contains(chunk));
+        holds && (self.helps(source) || !self.nearer(source).any(|near| near.runs.contains(chunk)))
     }
 
     /// Bytes per second of one request at `source`.
@@ -228,7 +236,7 @@ impl Schedule {
     /// How long a request will still need, judged by its source's rate and by how long it has been silent.
     fn time_left(&self, held: &Held, now: Duration) -> Duration {
         let silent = now.saturating_sub(held.heard);
-        let bytes = len_of(self.layout, held.run.clone()).saturating_sub(held.received.saturating_sub(held.counted));
+        let bytes = len_of(self.layout, held.run.clone()).saturating_sub(held.unfinished());
         let rate = self.request_rate(held.source).unwrap_or(u64::MAX);
         time_for(bytes, rate).saturating_add(silent * 4)
     }

@@ -13,6 +13,9 @@ const LONGEST_REST: Duration = Duration::from_secs(30);
 const LAST_HOPE_REST: Duration = Duration::from_secs(2);
 /// How long a source may send nothing; doubles with each failure, so that one that is only slow to start is heard.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// The longest silence in the middle of an answer: a connection that lost so much waits longer and longer to send it again,
+/// and a new one goes on with the same chunk.
+const LONGEST_SILENCE: Duration = Duration::from_secs(4);
 
 /// Whether a source may be asked.
 #[derive(Debug, Default)]
@@ -49,9 +52,10 @@ impl Health {
         }
     }
 
-    /// How long it may send nothing.
-    pub(super) fn patience(&self) -> Duration {
-        PATIENCE * 2_u32.pow(self.tries.min(3))
+    /// How long it may send nothing, before an answer or `midway`.
+    pub(super) fn patience(&self, midway: bool) -> Duration {
+        let patience = PATIENCE * 2_u32.pow(self.tries.min(3));
+        if midway { patience.min(LONGEST_SILENCE) } else { patience }
     }
 
     pub(super) fn answered(&mut self) {
@@ -79,12 +83,13 @@ impl Health {
                 self.refused = true;
                 return;
             }
+            Fault::Unclear => return,
             Fault::Busy(asked) => asked.unwrap_or_default().min(LONGEST_REST),
             Fault::Broken | Fault::NotHeld => Duration::ZERO,
         };
         self.proven = false;
-        // Requests that fail together are one failure.
-        if self.tries == 0 || now >= self.failed_at + self.rest {
+        // Requests that fail together are one failure; the last hope's probe comes before its rest is over and is another.
+        if self.tries == 0 || now >= self.failed_at + self.rest.min(LAST_HOPE_REST) {
             self.tries = self.tries.saturating_add(1);
             self.rest = (FIRST_REST * 2_u32.pow(self.tries.min(7) - 1)).clamp(asked, LONGEST_REST);
             self.failed_at = now;
@@ -140,6 +145,12 @@ mod tests {
         assert_eq!(health.slots(4, true, failed + SECOND), 0);
         assert_eq!(health.slots(4, true, failed + SECOND * 2), 1);
         assert_eq!(health.slots(4, false, failed + SECOND * 2), 0);
+        for probe in 1..9 {
+            let now = failed + SECOND * 2 * probe;
+            assert_eq!(health.slots(4, true, now), 1);
+            health.failed(Fault::Broken, now);
+            assert_eq!(health.slots(4, true, now), 0, "a probe that failed is followed by a rest, not by the next one");
+        }
     }
 
     #[test]

@@ -16,18 +16,14 @@ impl Schedule {
         self.requests.is_empty() && self.verified.covers(0..self.layout.count())
     }
 
-    /// Whether nothing useful has come for so long that going on is no use: for `wait` when no request receives
-    /// anything, and when one does, for as long as the slowest bearable source needs for a chunk.
+    /// Whether going on is no use: nothing came for `wait`, or for so long no chunk was completed and what came was less than
+    /// the slowest bearable source would have given, or too long for any chunk.
     pub fn is_hopeless(&self, wait: Duration, now: Duration) -> bool {
-        let idle = now.saturating_sub(self.last_verified);
-        let longest =
-            self.requests.values().filter(|held| held.received > 0).map(|held| now.saturating_sub(held.started)).max();
-        let limit = match longest {
-            None => wait,
-            Some(age) if age < wait => wait * 2,
-            Some(_) => wait.max(Duration::from_secs(chunk_len(self.layout) / SLOWEST)),
-        };
-        !self.is_done() && idle >= limit
+        let since = |last: Duration| now.saturating_sub(last.max(self.last_verified).max(self.last_hope));
+        let (silent, idle) = (since(self.last_received), since(Duration::ZERO));
+        let longest = wait.max(Duration::from_secs(chunk_len(self.layout) / SLOWEST));
+        let crawls = self.since_verified < SLOWEST.saturating_mul(idle.as_secs());
+        !self.is_done() && (silent >= wait || (idle >= wait && crawls) || idle >= longest)
     }
 
     /// What has to be asked for.
@@ -61,6 +57,18 @@ impl Schedule {
     /// Whether `source` failed and has not served since.
     pub fn is_failing(&self, source: SourceKey) -> bool {
         self.sources.get(source).is_some_and(|seat| !seat.health.lives())
+    }
+
+    /// Whether any source may be asked for more than a probe.
+    pub fn any_lives(&self) -> bool {
+        self.sources.iter().any(|seat| seat.health.lives())
+    }
+
+    /// Whether `source` gives less than half of what the fastest one gives.
+    pub fn is_slow(&self, source: SourceKey) -> bool {
+        let fastest = self.sources.iter().filter_map(|seat| seat.rate.get()).max().unwrap_or(0);
+        let own = self.sources.get(source).and_then(|seat| seat.rate.get());
+        own.is_some_and(|own| own < fastest / 2)
     }
 
     /// Bytes per second that `source` gives, and what it is doing.

@@ -221,10 +221,16 @@ proptest! {
     #[test]
     fn a_farther_source_is_left_alone_while_a_nearer_one_lives(size in MIB..100 * MIB, near in 20_u32..28, far in 20_u32..30) {
         let layout = Layout::of(size).unwrap();
-        let peers = vec![honest(1 << near, layout), Peer { tier: 1, ..honest(1 << far, layout) }];
-        let mut world = World::new(size, peers, 4);
+        let peers = || vec![honest(1 << near, layout), Peer { tier: 1, ..honest(1 << far, layout) }];
+        let mut world = World::new(size, peers(), 4);
+        world.schedule.keeps_near = true;
         prop_assert!(world.run());
         prop_assert_eq!(world.given[1], 0);
+        // Where it may help it is tried, and left alone again when it gives little more than the near one.
+        let mut world = World::new(size, peers(), 4);
+        prop_assert!(world.run());
+        let tries = world.now.as_secs() / 15 + 1;
+        prop_assert!(far > near + 1 || world.given[1] <= tries * layout.chunk_size(), "{:?}", world.given);
     }
 
     #[test]
@@ -236,6 +242,15 @@ proptest! {
         prop_assert!(without.run() && with.run());
         prop_assert!(with.now <= without.now * 3 / 2 + TICK * 4, "{:?} against {:?}", with.now, without.now);
     }
+}
+
+#[test]
+fn a_far_source_helps_a_near_one_that_cannot_keep_up() {
+    let layout = Layout::of(200 * MIB).unwrap();
+    let peers = vec![honest(MIB, layout), Peer { tier: 1, ..honest(20 * MIB, layout) }];
+    let mut world = World::new(200 * MIB, peers, 4);
+    assert!(world.run());
+    assert!(world.now < Duration::from_secs(15), "{:?}, not the 200 s of the near one alone", world.now);
 }
 
 #[test]
@@ -260,7 +275,7 @@ fn chunks_learnt_on_the_way_are_fetched_and_missing_ones_are_named() {
     let Some(Action::Fetch { run, .. }) = world.schedule.step(Duration::ZERO) else { panic!("nothing asked") };
     assert_eq!(run, 1..2);
     assert_eq!(world.schedule.missing(), Missing { sources: true, ..Missing::default() });
-    world.schedule.set_runs(source, layout.all());
+    world.schedule.set_source(source, 0, layout.all());
     assert_eq!(world.schedule.missing(), Missing::default());
 }
 
@@ -272,4 +287,49 @@ fn without_any_source_it_is_hopeless_after_the_wait_and_not_before() {
     assert!(!schedule.is_hopeless(wait, Duration::from_secs(59)));
     assert!(schedule.is_hopeless(wait, wait));
     assert!(!Schedule::new(layout, layout.all(), 4).is_hopeless(wait, wait));
+}
+
+/// Whether a download is given up within 20 minutes whose only source gives `bytes` each second, by requests that fail every
+/// eight seconds and are followed by a rest of two; and after how many seconds.
+fn given_up_with(bytes: u64, wait: Duration) -> Option<u64> {
+    let second = Duration::from_secs(1);
+    let layout = Layout::of(MIB).unwrap();
+    let mut schedule = Schedule::new(layout, Runs::new(), 4);
+    schedule.add_digests(&layout.all());
+    schedule.add_source(0, layout.all());
+    let (mut request, mut received, mut kept) = (None, 0, 0);
+    (0..1200).find(|seconds| {
+        let now = second * u32::try_from(*seconds).unwrap();
+        if let Some(running) = request.filter(|_| seconds % 10 == 8) {
+            (request, kept) = (None, kept + received);
+            schedule.keeps(running, |_| kept);
+            schedule.ended(running, End::Failed(Fault::Broken), received, now);
+        }
+        while let Some(action) = schedule.step(now) {
+            if let Action::Fetch { request: new, .. } = action {
+                (request, received) = (Some(new), 0);
+                schedule.continues(new, kept);
+                schedule.answered(new, now);
+            }
+        }
+        if let Some(running) = request {
+            received += bytes;
+            schedule.received(running, received, now);
+            if kept + received >= MIB {
+                schedule.verified(running, 0, now);
+                schedule.ended(running, End::Finished, received, now);
+                request = None;
+            }
+        }
+        schedule.is_hopeless(wait, now)
+    })
+}
+
+#[test]
+fn a_chunk_that_comes_in_pieces_on_a_bad_line_is_waited_for_unless_they_are_next_to_nothing() {
+    let wait = Duration::from_secs(60);
+    assert_eq!(given_up_with(10_000, wait), None, "it takes 130 s");
+    assert_eq!(given_up_with(2_000, wait), None);
+    assert_eq!(given_up_with(100, wait), Some(60));
+    assert_eq!(given_up_with(0, wait), Some(60));
 }

@@ -1,178 +1,131 @@
-//! A download's file while it is incomplete: written aside, synced, then renamed.
+//! The file of a download in chunks while it is incomplete.
 
 use std::{
-    ffi::OsString,
-    fs::{File, TryLockError},
     io,
-    os::{
-        fd::OwnedFd,
-        unix::fs::{FileExt as _, MetadataExt as _},
-    },
-    path::{Path, PathBuf},
+    os::unix::fs::{FileExt as _, MetadataExt as _},
 };
 
 use rustix::{
-    fs::{
-        Advice, AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags, Stat, fadvise, fallocate, fstat, fstatfs,
-        fstatvfs, linkat, open, openat, renameat, renameat_with, statat, unlinkat,
-    },
+    fs::{Advice, FallocateFlags, fadvise, fallocate, fstatfs, fstatvfs},
     io::Errno,
 };
 use tokio_util::sync::CancellationToken;
-use wire::{ChunkIndex, Digest, Layout, Runs};
+use wire::{ChunkIndex, Digest, Hasher, Layout, Runs};
 
-use super::{Place, Sink, SinkError, resume};
-use crate::journal::{Hint, Identity, Journal};
+use super::{
+    Place, Sink, SinkError,
+    aside::{Aside, failed},
+    resume,
+};
+use crate::journal::{Hint, Identity, Journal, Kin};
 
 /// `TMPFS_MAGIC` of `linux/magic.h`.
 const TMPFS: rustix::fs::FsWord = 0x0102_1994;
+/// Memory for reading the whole once more.
+const BUFFER: usize = 256 << 10;
 
-/// The open `.part` file, locked against other downloads.
-///
-/// Folders are opened once and names are resolved in them, never through symbolic links: whoever swaps a folder or a name
-/// while a download runs cannot lead it elsewhere.
+/// The open `.part` file.
 #[derive(Debug)]
 pub(crate) struct PartFile {
-    file: File,
+    aside: Aside,
     journal: Journal,
     layout: Layout,
-    part: Entry,
-    journal_name: OsString,
-    target: Entry,
-    replace: bool,
 }
 
-/// A name in an open folder.
+/// Chunks that may be good already: all that hold data.
 #[derive(Debug)]
-struct Entry {
-    folder: OwnedFd,
-    name: OsString,
-    /// For messages only.
-    path: PathBuf,
-}
-
-impl Entry {
-    fn new(path: PathBuf) -> Result<Self, SinkError> {
-        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(SinkError::NotPlain(path));
-        };
-        let folder_path = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = open(folder_path, flags, Mode::empty()).map_err(|error| failed("open", folder_path, error))?;
-        let name = name.to_owned();
-        Ok(Self { folder, name, path })
-    }
-
-    fn stat(&self) -> Result<Option<Stat>, SinkError> {
-        match statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(stat)),
-            Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(failed("examine", &self.path, error)),
-        }
-    }
-
-    /// Opens or creates a plain file that has no other name.
-    fn open_plain(&self, name: &OsString) -> Result<File, SinkError> {
-        // Not blocking: opening a pipe would wait for its other end.
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match openat(&self.folder, name, flags, Mode::from_raw_mode(0o666)) {
-            Ok(file) => File::from(file),
-            Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => return Err(SinkError::NotPlain(self.path.clone())),
-            Err(error) => return Err(failed("create", &self.path, error)),
-        };
-        let stat = fstat(&file).map_err(|error| failed("examine", &self.path, error))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink != 1 {
-            return Err(SinkError::NotPlain(self.path.clone()));
-        }
-        Ok(file)
-    }
-
-    /// Whether the name still stands for this open file.
-    fn is(&self, file: &File) -> Result<bool, SinkError> {
-        let own = fstat(file).map_err(|error| failed("examine", &self.path, error))?;
-        Ok(self.stat()?.is_some_and(|stat| (stat.st_dev, stat.st_ino) == (own.st_dev, own.st_ino)))
-    }
+pub(crate) struct Candidates {
+    runs: Runs,
+    /// Whether the journal says that the bytes are of this very file.
+    ours: bool,
 }
 
 impl PartFile {
-    /// Opens or creates the `.part` file, takes its lock and reserves the space. Also returns the chunks that may be there
-    /// already: all that hold data, unless the bytes are known to be of another file.
-    pub(crate) fn open(place: &Place, identity: Identity, layout: Layout) -> Result<(Self, Runs), SinkError> {
-        let target = Entry::new(place.path())?;
-        let part = Entry::new(place.part_path())?;
-        let device = |entry: &Entry| fstat(&entry.folder).map(|stat| stat.st_dev).ok();
-        if device(&target) != device(&part) {
-            return Err(SinkError::OtherFileSystem(part.path, target.path));
-        }
-        if !place.replace && target.stat()?.is_some() {
-            return Err(SinkError::Exists(target.path));
-        }
-        let file = part.open_plain(&part.name)?;
-        match file.try_lock() {
-            Ok(()) if part.is(&file)? => {}
-            Ok(()) | Err(TryLockError::WouldBlock) => return Err(SinkError::Busy(part.path)),
-            Err(TryLockError::Error(error)) => return Err(failed("lock", &part.path, error)),
-        }
-        let mut journal_name = part.name.clone();
-        journal_name.push(".journal");
-        let journal = Journal::new(part.open_plain(&journal_name)?, identity);
-        let found = Self { file, journal, layout, part, journal_name, target, replace: place.replace };
-        let candidates = found.candidates()?;
-        found.reserve()?;
+    /// Opens or creates the `.part` file and takes its lock. Nothing in it is changed before [`PartFile::resume`].
+    pub(crate) fn open(
+        place: &Place,
+        (identity, kin): (Identity, &Kin),
+        layout: Layout,
+    ) -> Result<(Self, Candidates), SinkError> {
+        let (aside, journal) = Aside::open(place)?;
+        let found = Self { aside, journal: Journal::new(journal, identity, kin.origin), layout };
+        let candidates = found.candidates(kin)?;
         Ok((found, candidates))
     }
 
-    fn candidates(&self) -> Result<Runs, SinkError> {
-        let mut candidates = Runs::new();
-        match self.journal.read() {
-            Hint::Foreign => self.file.set_len(0).map_err(|error| failed("empty", &self.part.path, error))?,
+    /// The chunks that may be good.
+    fn candidates(&self, kin: &Kin) -> Result<Candidates, SinkError> {
+        let hint = self.journal.read(kin);
+        let ours = matches!(hint, Hint::Verified(_));
+        let mut runs = Runs::new();
+        match hint {
+            Hint::Foreign if !self.aside.replace => return Err(SinkError::Foreign(self.aside.part.path.clone())),
+            Hint::Foreign => {
+                self.aside.file.set_len(0).map_err(|error| failed("empty", &self.aside.part.path, error))?
+            }
             Hint::Nothing => {}
-            Hint::Verified(runs) => candidates = runs,
+            Hint::Verified(verified) => runs = verified,
         }
-        for run in resume::written_chunks(&self.file, self.layout).iter() {
-            candidates.insert(run);
+        for run in resume::written_chunks(&self.aside.file, self.layout).iter() {
+            runs.insert(run);
         }
-        Ok(candidates)
+        Ok(Candidates { runs, ours })
     }
 
     /// Takes the space now, so that a full disk is noticed before the first byte and not after the last but one.
     fn reserve(&self) -> Result<(), SinkError> {
         let size = self.layout.size();
-        let had = self.file.metadata().map_or(0, |metadata| metadata.len());
+        let had = self.aside.file.metadata().map_or(0, |metadata| metadata.len());
         if had > size || size == 0 {
-            self.file.set_len(size).map_err(|error| failed("cut", &self.part.path, error))?;
+            self.aside.file.set_len(size).map_err(|error| failed("cut", &self.aside.part.path, error))?;
         }
         if size == 0 {
             return Ok(());
         }
         // Some file systems take all that is left before they say that it is not enough.
-        let free = fstatvfs(&self.file).map_or(u64::MAX, |system| system.f_bavail.saturating_mul(system.f_frsize));
-        let taken = self.file.metadata().map_or(0, |metadata| metadata.blocks().saturating_mul(512));
+        let free =
+            fstatvfs(&self.aside.file).map_or(u64::MAX, |system| system.f_bavail.saturating_mul(system.f_frsize));
+        let taken = self.aside.file.metadata().map_or(0, |metadata| metadata.blocks().saturating_mul(512));
         if size.saturating_sub(taken) > free {
-            return Err(SinkError::Full { path: self.part.path.clone(), needed: size });
+            return Err(SinkError::Full { path: self.aside.part.path.clone(), needed: size });
         }
         // There, reserving means zeroing every page before it is written: a second pass over memory for nothing.
-        if fstatfs(&self.file).is_ok_and(|system| system.f_type == TMPFS) {
-            return self.file.set_len(size).map_err(|error| failed("size", &self.part.path, error));
+        if fstatfs(&self.aside.file).is_ok_and(|system| system.f_type == TMPFS) {
+            return self.aside.file.set_len(size).map_err(|error| failed("size", &self.aside.part.path, error));
         }
-        match fallocate(&self.file, FallocateFlags::empty(), 0, size) {
+        match fallocate(&self.aside.file, FallocateFlags::empty(), 0, size) {
             Ok(()) => Ok(()),
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-                self.file.set_len(size).map_err(|error| failed("extend", &self.part.path, error))
+                self.aside.file.set_len(size).map_err(|error| failed("extend", &self.aside.part.path, error))
             }
             Err(error) => {
                 // What was reserved before the disk was full would only stand in others' way.
-                let _ = self.file.set_len(had.min(size));
-                Err(self.explain_doing("reserve space for", error.into()))
+                let _ = self.aside.file.set_len(had.min(size));
+                Err(self.aside.explain("reserve space for", error.into(), size))
             }
         }
     }
 
-    /// The chunks of `candidates` that match their digests.
-    pub(crate) fn check(&self, digests: &[Option<Digest>], candidates: &Runs, cancel: &CancellationToken) -> Runs {
-        let good = resume::verified_chunks(&self.file, self.layout, digests, candidates, cancel);
+    /// Reserves the space, and finds the chunks of `candidates` that match their digests.
+    pub(crate) fn resume(
+        &self,
+        digests: &[Option<Digest>],
+        candidates: &Candidates,
+        cancel: &CancellationToken,
+    ) -> Result<Runs, SinkError> {
+        let Candidates { runs, ours } = candidates;
+        let good = resume::verified_chunks(&self.aside.file, self.layout, digests, runs, cancel);
+        // Somebody's file that happens to be named so: neither a journal nor a single chunk says that it is ours.
+        let foreign = !ours && good.is_empty() && !runs.is_empty() && !cancel.is_cancelled();
+        if foreign && !self.aside.replace {
+            self.aside.forget_empty_journal();
+            return Err(SinkError::Foreign(self.aside.part.path.clone()));
+        }
+        self.reserve()?;
         self.journal.note(&good);
-        good
+        // From the first byte on the file can be told from one that is not ours.
+        self.journal.save();
+        Ok(good)
     }
 
     /// Notes what is verified, for the next try.
@@ -182,69 +135,39 @@ impl PartFile {
 
     /// Gives the file its final name, after all its bytes are on the disk. To be called when every chunk is verified.
     pub(crate) fn finish(&self) -> Result<(), SinkError> {
-        self.file.sync_data().map_err(|error| failed("sync", &self.part.path, error))?;
-        if !self.part.is(&self.file)? {
-            return Err(SinkError::NotPlain(self.part.path.clone()));
-        }
-        self.rename()?;
-        let folder = rustix::fs::fsync(&self.target.folder);
-        folder.map_err(|error| failed("sync the folder of", &self.target.path, error))?;
-        // The file is complete without it; one left behind is ignored.
-        let _ = unlinkat(&self.part.folder, &self.journal_name, AtFlags::empty());
-        Ok(())
+        self.aside.finish()
     }
 
-    fn rename(&self) -> Result<(), SinkError> {
-        let (part, target) = (&self.part, &self.target);
-        let renamed = if self.replace {
-            renameat(&part.folder, &part.name, &target.folder, &target.name)
-        } else {
-            let flags = RenameFlags::NOREPLACE;
-            match renameat_with(&part.folder, &part.name, &target.folder, &target.name, flags) {
-                // The file system cannot rename without replacing, but a second name never replaces.
-                Err(Errno::INVAL | Errno::NOSYS) => {
-                    linkat(&part.folder, &part.name, &target.folder, &target.name, AtFlags::empty())
-                        .and_then(|()| unlinkat(&part.folder, &part.name, AtFlags::empty()))
-                }
-                renamed => renamed,
-            }
-        };
-        match renamed {
-            Ok(()) => Ok(()),
-            Err(Errno::EXIST) => Err(SinkError::Exists(target.path.clone())),
-            Err(error) => Err(failed("rename to", &target.path, error)),
+    /// The SHA-256 of the whole, as it is on the disk; none when cancelled.
+    pub(crate) fn sha256(&self, cancel: &CancellationToken) -> Result<Option<Digest>, SinkError> {
+        let (mut hasher, mut buffer, mut at) = (Hasher::new(), vec![0; BUFFER], 0);
+        while at < self.layout.size() && !cancel.is_cancelled() {
+            let left = usize::try_from(self.layout.size() - at).unwrap_or(usize::MAX);
+            let part = buffer.get_mut(..left.min(BUFFER)).unwrap_or_default();
+            let read = self.aside.file.read_exact_at(part, at);
+            read.map_err(|error| failed("read", &self.aside.part.path, error))?;
+            hasher.update(part);
+            at += u64::try_from(part.len()).unwrap_or(u64::MAX);
         }
-    }
-
-    fn explain_doing(&self, doing: &'static str, error: io::Error) -> SinkError {
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-                SinkError::Full { path: self.part.path.clone(), needed: self.layout.size() }
-            }
-            _ => failed(doing, &self.part.path, error),
-        }
+        Ok((!cancel.is_cancelled()).then(|| hasher.finish()))
     }
 }
 
 impl Sink for PartFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
+        self.aside.file.write_all_at(bytes, offset)
     }
 
     fn verified(&self, chunk: ChunkIndex) -> io::Result<()> {
         let bytes = self.layout.bytes_of(chunk);
         let len = std::num::NonZeroU64::new(bytes.end - bytes.start);
         // Makes Linux begin to write the pages back at once, so that the sync at the end has little left to do.
-        let _ = fadvise(&self.file, bytes.start, len, Advice::DontNeed);
+        let _ = fadvise(&self.aside.file, bytes.start, len, Advice::DontNeed);
         self.journal.note(&Runs::from(chunk.get()..chunk.get() + 1));
         Ok(())
     }
 
     fn explain(&self, error: io::Error) -> SinkError {
-        self.explain_doing("write", error)
+        self.aside.explain("write", error, self.layout.size())
     }
-}
-
-fn failed(doing: &'static str, path: &Path, error: impl Into<io::Error>) -> SinkError {
-    SinkError::Io { doing, path: path.to_owned(), source: error.into() }
 }

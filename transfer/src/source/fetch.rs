@@ -11,10 +11,18 @@ use std::{
 use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderValue, RANGE};
 use tokio::sync::mpsc;
 use url::Url;
-use wire::{Digest, FileId, Hasher, Layout, range, token::Token};
+use wire::{Digest, FileId, Layout, Zone, range, token::Token};
 
-use super::{Failure, answer::Asked};
-use crate::{schedule::RequestId, sink::Sink};
+use super::{
+    Failure,
+    answer::Asked,
+    partial::{Current, Partials, Verdict},
+};
+use crate::{
+    pace::Pace,
+    schedule::{RequestId, SourceKey},
+    sink::Sink,
+};
 
 /// Which chunks of its run a request has begun, and where it is to end. The request takes chunk after chunk; whoever
 /// schedules may move the end forward to any chunk that has not been begun.
@@ -68,6 +76,7 @@ pub(crate) enum Event {
 /// A request to be made.
 pub(crate) struct Fetch {
     pub(crate) request: RequestId,
+    pub(crate) source: SourceKey,
     pub(crate) client: reqwest::Client,
     pub(crate) url: Url,
     pub(crate) token: Token,
@@ -79,37 +88,37 @@ pub(crate) struct Fetch {
     pub(crate) claim: Arc<Claim>,
     /// Bytes received.
     pub(crate) received: Arc<AtomicU64>,
+    /// How fast bytes may come from the source's zone.
+    pub(crate) pace: (Pace, Zone),
     pub(crate) sink: Arc<dyn Sink>,
+    pub(crate) partials: Arc<Partials>,
     pub(crate) events: mpsc::Sender<Event>,
-}
-
-/// A chunk that is being received.
-struct Current {
-    index: u32,
-    offset: u64,
-    end: u64,
-    hasher: Hasher,
 }
 
 impl Fetch {
     /// Makes the request. It is dropped to abandon it: nothing is written after that.
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let range = self.layout.bytes_of_run(self.run.clone());
+        // Of the first chunk only what is missing is asked for.
+        let mut current = self.claim.take().map(|index| self.partials.resume(index, self.source));
+        let mut range = self.layout.bytes_of_run(self.run.clone());
+        range.start += current.as_ref().map_or(0, Current::bytes);
         let mut response = self.send(&range).await?;
         let mut left = range.end - range.start;
-        let mut current = self.begin();
         while let Some(frame) = response.chunk().await? {
-            self.received.fetch_add(u64::try_from(frame.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
-            let mut bytes = &*frame;
-            while !bytes.is_empty() {
-                // All chunks are there, or those that are not were given to another source.
-                let Some(chunk) = &mut current else { return Ok(()) };
-                let taken = self.write(chunk, bytes)?;
-                bytes = bytes.get(taken..).unwrap_or_default();
-                left = left.saturating_sub(u64::try_from(taken).unwrap_or(u64::MAX));
-                if chunk.offset == chunk.end {
-                    self.verify(current.take()).await?;
-                    current = self.begin();
+            let (pace, zone) = &self.pace;
+            for mut bytes in frame.chunks(pace.turn(zone).unwrap_or(frame.len()).max(1)) {
+                pace.pass(zone, bytes.len()).await;
+                self.received.fetch_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+                while !bytes.is_empty() {
+                    // All chunks are there, or those that are not were given to another source.
+                    let Some(chunk) = &mut current else { return Ok(()) };
+                    let taken = self.write(chunk, bytes)?;
+                    bytes = bytes.get(taken..).unwrap_or_default();
+                    left = left.saturating_sub(u64::try_from(taken).unwrap_or(u64::MAX));
+                    if chunk.bytes() == self.len(chunk) {
+                        self.verify(current.take()).await?;
+                        current = self.claim.take().map(|index| self.partials.begin(index, self.source));
+                    }
                 }
             }
             if current.is_none() && left > 0 {
@@ -140,37 +149,43 @@ impl Fetch {
         Ok(response)
     }
 
-    fn begin(&self) -> Option<Current> {
-        let index = self.claim.take()?;
-        let bytes = self.layout.bytes_of_run(index..index + 1);
-        Some(Current { index, offset: bytes.start, end: bytes.end, hasher: Hasher::new() })
+    fn place(&self, chunk: &Current) -> Range<u64> {
+        self.layout.bytes_of_run(chunk.chunk()..chunk.chunk() + 1)
+    }
+
+    fn len(&self, chunk: &Current) -> u64 {
+        let place = self.place(chunk);
+        place.end - place.start
     }
 
     /// Takes what belongs to the chunk. Returns how many bytes that is.
     fn write(&self, chunk: &mut Current, bytes: &[u8]) -> Result<usize, Failure> {
-        let wanted = usize::try_from(chunk.end - chunk.offset).unwrap_or(usize::MAX);
+        let offset = self.place(chunk).start + chunk.bytes();
+        let wanted = usize::try_from(self.len(chunk) - chunk.bytes()).unwrap_or(usize::MAX);
         let part = bytes.get(..wanted).unwrap_or(bytes);
-        // Hashed right after it was received and right before it is copied: it is in the cache only once.
-        chunk.hasher.update(part);
-        self.sink.write_at(part, chunk.offset)?;
-        chunk.offset += u64::try_from(part.len()).unwrap_or(u64::MAX);
+        self.sink.write_at(part, offset)?;
+        // Hashed right after it was copied: it is in the cache only once.
+        chunk.wrote(part);
         Ok(part.len())
     }
 
     async fn verify(&self, chunk: Option<Current>) -> Result<(), Failure> {
         let Some(chunk) = chunk else { return Ok(()) };
-        let position = usize::try_from(chunk.index - self.run.start).unwrap_or(usize::MAX);
-        if self.digests.get(position) != Some(&chunk.hasher.finish()) {
-            return Err(Failure::WrongBytes { chunk: chunk.index });
+        let index = chunk.chunk();
+        let position = usize::try_from(index - self.run.start).unwrap_or(usize::MAX);
+        match chunk.finish(self.digests.get(position)) {
+            Verdict::Right => {}
+            Verdict::Wrong => return Err(Failure::WrongBytes { chunk: index }),
+            Verdict::Unclear => return Err(Failure::WrongParts { chunk: index }),
         }
         // Between the sink's word and ours there is nothing to wait for: a request that is abandoned has told both or neither,
         // so that a verified chunk is never written again.
         let permit = self.events.reserve().await;
-        if let Some(index) = self.layout.chunk(chunk.index) {
+        if let Some(index) = self.layout.chunk(index) {
             self.sink.verified(index)?;
         }
         if let Ok(permit) = permit {
-            permit.send(Event::Verified(self.request, chunk.index));
+            permit.send(Event::Verified(self.request, index));
         }
         Ok(())
     }

@@ -10,6 +10,8 @@ use wire::{ChunkIndex, Digest, Hasher, Layout};
 const HELD: u64 = 4 << 20;
 /// How much is read at once.
 const BUFFER: u64 = 256 << 10;
+/// What is handed to a connection at once: small enough that a slow one is seen to get on.
+const SLICE: usize = 64 << 10;
 
 /// A chunk, hashed.
 #[derive(Debug, Clone)]
@@ -48,26 +50,39 @@ impl Piece {
         Ok(Self { chunk, len, digest: hasher.finish(), bytes })
     }
 
-    /// The bytes as a request's body.
-    pub(super) fn body(&self) -> reqwest::Body {
+    /// The bytes as a request's body; `taken` is called whenever the connection takes some.
+    pub(super) fn body(&self, taken: impl Fn() + Send + Sync + 'static) -> reqwest::Body {
         match &self.bytes {
-            Source::Held(bytes) => bytes.clone().into(),
+            Source::Held(bytes) => {
+                let mut left = bytes.clone();
+                reqwest::Body::wrap_stream(stream::iter(std::iter::from_fn(move || {
+                    taken();
+                    let slice = left.split_to(left.len().min(SLICE));
+                    (!slice.is_empty()).then_some(Ok::<_, io::Error>(slice))
+                })))
+            }
             Source::Streamed { file, offset } => {
                 let end = offset + self.len;
-                let parts = stream::try_unfold((Arc::clone(file), *offset), move |(file, at)| async move {
-                    if at >= end {
-                        return Ok::<_, io::Error>(None);
-                    }
-                    let len = BUFFER.min(end - at);
-                    let reader = Arc::clone(&file);
-                    let part = tokio::task::spawn_blocking(move || read_part(&reader, at, len));
-                    let part = part.await.map_err(io::Error::other)??;
-                    Ok(Some((Bytes::from(part), (file, at + len))))
+                let parts = stream::try_unfold((Arc::clone(file), *offset), move |(file, at)| {
+                    taken();
+                    part_at(file, at, end)
                 });
                 reqwest::Body::wrap_stream(parts)
             }
         }
     }
+}
+
+/// The next part of a streamed chunk, and where the one after it begins.
+async fn part_at(file: Arc<File>, at: u64, end: u64) -> io::Result<Option<(Bytes, (Arc<File>, u64))>> {
+    if at >= end {
+        return Ok(None);
+    }
+    let len = BUFFER.min(end - at);
+    let reader = Arc::clone(&file);
+    let part = tokio::task::spawn_blocking(move || read_part(&reader, at, len));
+    let part = part.await.map_err(io::Error::other)??;
+    Ok(Some((Bytes::from(part), (file, at + len))))
 }
 
 fn read_part(file: &File, at: u64, len: u64) -> io::Result<Vec<u8>> {

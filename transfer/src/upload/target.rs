@@ -1,14 +1,17 @@
 //! One server that takes an upload.
 
-use std::time::Duration;
+mod pulse;
+
+use std::{sync::Arc, time::Duration};
 
 use reqwest::{
     Response, StatusCode,
     header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER},
 };
-use wire::{Runs, catalog::Target, server::HeldChunks, token::Token};
+use wire::{Runs, ServerId, catalog::Target, server::HeldChunks, token::Token};
 
-use super::{TargetReport, piece::Piece};
+use self::pulse::Pulse;
+use super::{TargetReport, flights::PutResult, piece::Piece};
 use crate::source::Failure;
 
 /// How often a chunk is sent at most.
@@ -19,6 +22,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A request may take this long, and as long again as this rate needs for its body.
 const GRACE: Duration = Duration::from_secs(10);
 const SLOWEST: u64 = 128 << 10;
+/// How long a target may take to say what it holds.
+const ASKING: Duration = Duration::from_secs(3);
 /// More than the list of all chunks takes.
 const MAX_HELD_LEN: usize = 512 << 10;
 
@@ -30,15 +35,30 @@ pub(super) struct Seat {
     sent: u64,
     resumed: u64,
     failure: Option<String>,
+    pulse: Arc<Pulse>,
+    flying: u32,
 }
 
 impl Seat {
     pub(super) fn new(target: Target) -> Self {
-        Self { target, held: Runs::new(), sent: 0, resumed: 0, failure: None }
+        Self { target, held: Runs::new(), sent: 0, resumed: 0, failure: None, pulse: Arc::default(), flying: 0 }
+    }
+
+    pub(super) const fn server(&self) -> &ServerId {
+        &self.target.server
     }
 
     pub(super) fn lives(&self) -> bool {
         self.failure.is_none()
+    }
+
+    /// Why it does not get on, if it does not.
+    pub(super) fn stuck(&self) -> Option<String> {
+        self.pulse.stuck()
+    }
+
+    pub(super) fn give_up(&mut self, reason: String) {
+        self.failure = Some(reason);
     }
 
     /// Its name and why it failed, if it did.
@@ -53,7 +73,7 @@ impl Seat {
 
     /// Asks which chunks it holds. One that does not say is sent everything.
     pub(super) async fn ask_held(&mut self, client: &reqwest::Client, token: &Token) {
-        let asked = tokio::time::timeout(GRACE, held(client, &self.target, token)).await;
+        let asked = tokio::time::timeout(ASKING, held(client, &self.target, token)).await;
         match asked {
             Ok(Ok(runs)) => self.held = runs,
             Ok(Err(failure)) => tracing::debug!(server = %self.target.server, %failure, "no list of held chunks"),
@@ -69,14 +89,29 @@ impl Seat {
         }
         let (url, piece, client, token) = (&self.target.url, piece.clone(), client.clone(), token.clone());
         let url = format!("{}/{}", url.as_str().trim_end_matches('/'), piece.chunk);
-        self.lives().then_some(Put { url, piece, client, token })
+        if !self.lives() {
+            return None;
+        }
+        if self.flying == 0 {
+            // Nothing was asked of it until now.
+            self.pulse.beat();
+        }
+        self.flying += 1;
+        Some(Put { url, piece, client, token, pulse: Arc::clone(&self.pulse) })
     }
 
-    pub(super) fn settle(&mut self, len: u64, result: Result<(), String>) {
+    /// A request ended. Returns why the target failed, when it did just now.
+    pub(super) fn settle(&mut self, len: u64, result: PutResult) -> Option<String> {
+        self.flying = self.flying.saturating_sub(1);
         match result {
-            Ok(()) => self.sent += len,
-            Err(failure) => self.failure = Some(failure),
+            Some(Ok(())) => self.sent += len,
+            Some(Err(failure)) if self.lives() => {
+                self.failure = Some(failure.clone());
+                return Some(failure);
+            }
+            Some(Err(_)) | None => {}
         }
+        None
     }
 }
 
@@ -102,6 +137,7 @@ pub(super) struct Put {
     piece: Piece,
     client: reqwest::Client,
     token: Token,
+    pulse: Arc<Pulse>,
 }
 
 impl Put {
@@ -116,6 +152,7 @@ impl Put {
                 Ok(Err(error)) => Verdict::Again(Failure::from(error).to_string(), Duration::ZERO),
                 Err(_) => Verdict::Again(format!("no answer within {} s", limit.as_secs()), Duration::ZERO),
             };
+            self.note(&verdict);
             match verdict {
                 Verdict::Taken => return Ok(()),
                 Verdict::Again(_, asked) if tries < TRIES => tokio::time::sleep(pause.max(asked)).await,
@@ -127,6 +164,14 @@ impl Put {
         }
     }
 
+    fn note(&self, verdict: &Verdict) {
+        match verdict {
+            Verdict::Taken => self.pulse.taken(),
+            Verdict::Again(reason, _) => self.pulse.trouble(reason),
+            Verdict::Never(_) => {}
+        }
+    }
+
     async fn send(&self) -> reqwest::Result<Response> {
         let request = self
             .client
@@ -135,7 +180,8 @@ impl Put {
             .header("content-digest", self.piece.digest.to_field())
             .header(CONTENT_TYPE, "application/octet-stream")
             .header(CONTENT_LENGTH, self.piece.len);
-        request.body(self.piece.body()).send().await
+        let pulse = Arc::clone(&self.pulse);
+        request.body(self.piece.body(move || pulse.beat())).send().await
     }
 }
 

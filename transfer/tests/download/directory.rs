@@ -66,6 +66,23 @@ async fn sources_learnt_on_the_way_take_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_asked_for_is_heard_too_and_a_source_may_come_nearer() {
+    let world = World::new(8 * MIB, 2).await;
+    let mut far = world.sources();
+    far[0].location.runs = Runs::from(0..4);
+    far[1].tier = 9;
+    far[1].location.runs = Runs::new();
+    let mut near = world.sources();
+    near[1].tier = 1;
+    near[1].location.runs = Runs::from(4..8);
+    near.remove(0);
+    *world.directory.news.lock().unwrap() = Some(Update { sources: Some(near), ..Update::default() });
+    let report = world.download_from(far).await.unwrap();
+    world.check(&report);
+    assert_eq!(report.sources.iter().map(|source| source.bytes).collect::<Vec<_>>(), [4 * MIB, 4 * MIB]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn digests_and_runs_may_arrive_while_it_runs() {
     let mut world = World::new(8 * MIB, 1).await;
     let whole = world.manifest.clone();
@@ -73,7 +90,7 @@ async fn digests_and_runs_may_arrive_while_it_runs() {
     early.location.runs = Runs::from(0..3);
     let known = whole.chunks.iter().enumerate().map(|(n, digest)| digest.filter(|_| n < 5)).collect();
     world.manifest = Manifest { root: None, sha256: None, chunks: known, ..whole.clone() };
-    let update = Update { manifest: Some(whole), sources: Some(vec![world.source(0)]), token: None };
+    let update = Update { manifest: Some(whole), sources: Some(vec![world.source(0)]), ..Update::default() };
     *world.directory.update.lock().unwrap() = Some(update);
     world.check(&world.download_from(vec![early]).await.unwrap());
 }

@@ -54,6 +54,15 @@ async fn a_killed_server_costs_no_more_than_its_requests_in_flight() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn from_connections_that_never_live_for_a_whole_chunk_the_file_comes_nevertheless_and_no_byte_twice() {
+    let world = World::new(3 * MIB, 1).await;
+    world.rogues[0].set(Behaviour::Truncate { after: MIB * 2 / 3 });
+    let report = world.download().await.unwrap();
+    world.check(&report);
+    assert_eq!((report.wasted, world.rogues[0].sent()), (0, 3 * MIB), "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_broken_server_costs_time_only() {
     let elsewhere: url::Url = "http://127.0.0.1:9/".parse().unwrap();
     let broken = [

@@ -58,14 +58,39 @@ async fn without_its_journal_or_with_a_hostile_one_a_download_resumes_by_hashing
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_part_file_of_another_file_is_not_mixed_in() {
-    let world = World::new(8 * MIB, 1).await;
-    std::fs::write(world.part_path(), vec![7; 3 << 20]).unwrap();
+async fn a_part_file_of_something_else_is_neither_mixed_in_nor_overwritten_without_leave() {
     let foreign = r#"{"file":"01890a5d-ac96-774b-bcce-b302099a8057","size":3145728,"root":null,"verified":[[0,3]]}"#;
-    std::fs::write(world.folder.path().join("file.part.journal"), foreign).unwrap();
-    let report = world.download().await.unwrap();
-    world.check(&report);
-    assert_eq!(report.resumed, 0);
+    for journal in [None, Some(foreign), Some("{")] {
+        let world = World::new(8 * MIB, 1).await;
+        std::fs::write(world.part_path(), vec![7; 3 << 20]).unwrap();
+        let beside = world.folder.path().join("file.part.journal");
+        if let Some(text) = journal {
+            std::fs::write(&beside, text).unwrap();
+        }
+        let error = world.download().await.unwrap_err();
+        assert!(matches!(error, DownloadError::Sink(SinkError::Foreign(_))), "{error}");
+        assert_eq!(std::fs::read(world.part_path()).unwrap(), vec![7; 3 << 20]);
+        assert_eq!(std::fs::read_to_string(&beside).ok().as_deref(), journal);
+        let mut place = world.place();
+        place.replace = true;
+        let report = world.download_to(world.sources(), &place).await.unwrap();
+        world.check(&report);
+        assert_eq!(report.resumed, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_file_taken_away_meanwhile_is_told() {
+    let world = World::new(8 * MIB, 1).await;
+    world.rogues[0].set(Behaviour::Throttle { rate: 8 * MIB });
+    let vanish = async {
+        world.chunks_done(2).await;
+        std::fs::remove_file(world.part_path()).unwrap();
+    };
+    let (result, ()) = tokio::join!(world.download(), vanish);
+    assert!(matches!(result, Err(DownloadError::Sink(SinkError::Vanished(_)))), "{result:?}");
+    world.check_unfinished();
+    world.download().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

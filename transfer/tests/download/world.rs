@@ -46,6 +46,8 @@ pub(crate) struct World {
 #[derive(Default)]
 pub(crate) struct Answers {
     pub(crate) update: Mutex<Option<Update>>,
+    /// Said once, unasked.
+    pub(crate) news: Mutex<Option<Update>>,
     pub(crate) asked: Mutex<Vec<Why>>,
     pub(crate) count: AtomicU32,
 }
@@ -56,6 +58,14 @@ impl Directory for Answers {
         self.asked.lock().unwrap().push(why);
         self.count.fetch_add(1, Ordering::Relaxed);
         self.update.lock().unwrap().clone().ok_or_else(|| "the info-server is down".into())
+    }
+
+    async fn news(&self) -> Update {
+        let news = self.news.lock().unwrap().take();
+        match news {
+            Some(update) => update,
+            None => std::future::pending().await,
+        }
     }
 }
 
@@ -91,7 +101,7 @@ impl World {
             manifest,
             rogues,
             folder: tempfile::tempdir().unwrap(),
-            settings: Settings { connections: 4, wait: Duration::from_secs(20) },
+            settings: Settings { connections: 4, wait: Duration::from_secs(20), ..Settings::default() },
             directory: Arc::default(),
             token: token(Duration::from_secs(900)),
             cancel: CancellationToken::new(),
@@ -117,7 +127,7 @@ impl World {
     pub(crate) fn source(&self, n: usize) -> Source {
         let server = format!("rogue-{n}").parse().unwrap();
         let (zone, url) = ("a".parse().unwrap(), self.rogues[n].url());
-        Source { location: Location { server, zone, url, runs: self.layout().all() }, tier: 0 }
+        Source { location: Location { server, zone, url, runs: self.layout().all(), cost: 0 }, tier: 0 }
     }
 
     pub(crate) fn sources(&self) -> Vec<Source> {

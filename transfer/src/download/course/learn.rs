@@ -1,13 +1,13 @@
 //! What a running download learns from its directory.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use wire::catalog::IssuedToken;
 
 use super::{Answer, Course};
 use crate::{
-    download::{Update, lines::Line},
+    download::{DownloadError, Update, lines::Line},
     progress::Notice,
     source::Source,
 };
@@ -17,13 +17,36 @@ const MAX_SOURCES: usize = 256;
 
 impl Course<'_> {
     /// The directory answered, or not.
-    pub(super) fn answered(&mut self, answer: Answer) {
-        let news = answer.is_some_and(|update| self.learn(update));
+    pub(super) fn answered(&mut self, answer: Answer) -> Result<(), DownloadError> {
+        let news = match answer {
+            Answer::Update(update) => self.learn(update),
+            // A source that lives serves what the directory, put back to an earlier state perhaps, does not know.
+            Answer::Ended(ended) if self.running.is_empty() && !self.schedule.any_lives() => return Err(ended.into()),
+            Answer::Ended(_) | Answer::Nothing => false,
+        };
         self.asking.answered(news, self.now());
+        Ok(())
+    }
+
+    /// Waits for what the directory says unasked.
+    pub(super) fn await_news(&mut self) {
+        let directory = Arc::clone(&self.engine.directory);
+        self.news.spawn(async move { directory.news().await });
+    }
+
+    /// The directory said something unasked; one that fails at it is not listened to again.
+    pub(super) fn heard_news(&mut self, update: Option<Update>) {
+        if let Some(update) = update {
+            self.learn(update);
+            self.await_news();
+        }
     }
 
     fn learn(&mut self, update: Update) -> bool {
         let mut news = false;
+        if update.hope {
+            self.schedule.hope(self.now());
+        }
         if let Some(manifest) = update.manifest.filter(|manifest| manifest.check() == Ok(self.layout)) {
             // A digest that is known is never replaced: bytes may have been verified with it.
             if manifest.file == self.job.manifest.file {
@@ -61,7 +84,7 @@ impl Course<'_> {
         let Source { location, tier } = source;
         let known = self.lines.iter_mut().enumerate().find(|(_, line)| line.location.server == location.server);
         if let Some((key, line)) = known {
-            let news = self.schedule.set_runs(key, location.runs.clone());
+            let news = self.schedule.set_source(key, tier, location.runs.clone());
             line.location = location;
             return news;
         }
