@@ -1,12 +1,32 @@
 //! Settings, by concern.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use lifecycle::private_file;
+use ipnet::IpNet;
+use jiff::Timestamp;
+use lifecycle::{listen::Bounds, private_file};
+use origin::Reach;
 use secrecy::SecretString;
-use wire::token::{Kind, Token};
+use wire::{
+    Zone,
+    chunks::MAX_FILE_SIZE,
+    token::{Kind as TokenKind, Token},
+};
+
+use crate::{
+    registry::LEASE,
+    replication::links::Between,
+    store::{
+        Store,
+        audit::{self, Deed, Kind},
+    },
+};
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Args)]
@@ -20,9 +40,18 @@ pub struct Config {
     /// Replicas of new files.
     #[command(flatten)]
     pub replication: Replication,
+    /// The audit log.
+    #[command(flatten)]
+    pub audit: Audit,
     /// How file servers hear of what was decided.
     #[command(flatten)]
     pub events: Events,
+    /// URLs that are fetched together.
+    #[command(flatten)]
+    pub jobs: Jobs,
+    /// How long and how much a peer may take.
+    #[command(flatten)]
+    pub peers: Bounds,
 }
 
 /// Where it listens and what it keeps.
@@ -56,6 +85,9 @@ pub struct Access {
     /// Let anyone make a reader's account over HTTP
     #[arg(long, env = "DDM_OPEN_REGISTRATION")]
     pub open_registration: bool,
+    /// Proxies whose X-Forwarded-For is believed, as addresses or networks, separated by commas [default: none]
+    #[arg(long, env = "DDM_TRUSTED_PROXIES", value_delimiter = ',', value_parser = network, value_name = "NETWORK")]
+    pub trusted_proxies: Vec<IpNet>,
     /// File with the secret that file servers enrol with; made at the first start [default: join-secret in --data]
     #[arg(long, env = "DDM_JOIN_SECRET_FILE", value_name = "FILE")]
     pub join_secret_file: Option<PathBuf>,
@@ -65,12 +97,38 @@ pub struct Access {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Replication")]
 pub struct Replication {
-    /// Servers that should hold a new file, if its publisher does not say
-    #[arg(long, env = "DDM_REPLICAS", default_value_t = 3, value_name = "COUNT")]
-    pub replicas: u32,
+    /// Servers that should hold a new file, if its publisher does not say: of each zone when zones are named, in all when
+    /// none are
+    #[arg(long, env = "DDM_DEFAULT_REPLICAS", default_value_t = 3, alias = "replicas", value_name = "COUNT")]
+    pub default_replicas: u32,
+    /// Zones that a new file should stand in, if its publisher does not say; any by default
+    #[arg(long, env = "DDM_DEFAULT_ZONES", value_delimiter = ',', value_name = "ZONE")]
+    pub default_zones: Vec<Zone>,
     /// Servers that must hold a new file before it counts as published, if its publisher does not say
     #[arg(long, env = "DDM_QUORUM", default_value_t = 2, value_name = "COUNT")]
     pub quorum: u32,
+    /// How far two zones are from each other, from 1 to 255, such as eu:us=10; 1 for those not named
+    #[arg(long, env = "DDM_ZONE_COST", value_delimiter = ',', value_name = "ZONE:ZONE=COST")]
+    pub zone_cost: Vec<Between<u8>>,
+    /// What file servers may fetch between two zones when they replicate, all of them together, in bytes a second, such as
+    /// eu:us=50000000; not limited by default
+    #[arg(long, env = "DDM_ZONE_LINK", value_delimiter = ',', value_name = "ZONE:ZONE=BYTES")]
+    pub zone_link: Vec<Between<u64>>,
+    /// How long a file server must be away before its replicas are made again elsewhere
+    #[arg(long, env = "DDM_REPAIR_AFTER", default_value = "10m", value_parser = lifecycle::settings::duration, value_name = "TIME")]
+    pub repair_after: Duration,
+}
+
+/// The audit log.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Audit log")]
+pub struct Audit {
+    /// How long the audit log remembers
+    #[arg(long, env = "DDM_AUDIT_AGE", default_value = "90d", value_parser = lifecycle::settings::duration, value_name = "TIME")]
+    pub audit_age: Duration,
+    /// Rows that the audit log keeps of each kind, so that a flood of one pushes out no other; about 300 bytes each
+    #[arg(long, env = "DDM_AUDIT_ROWS", default_value_t = 500_000, value_name = "COUNT")]
+    pub audit_rows: u32,
 }
 
 /// How file servers hear of what was decided.
@@ -88,24 +146,61 @@ pub struct Events {
     pub event_retention: Duration,
 }
 
+/// URLs that are fetched together.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Jobs")]
+pub struct Jobs {
+    /// The smallest file that is fetched together, in bytes; smaller ones are left to whoever asks
+    #[arg(long, env = "DDM_JOB_MIN_SIZE", default_value_t = 8 << 20, value_name = "BYTES")]
+    pub job_min_size: u64,
+    /// The largest file that is fetched together, in bytes
+    #[arg(long, env = "DDM_JOB_MAX_SIZE", default_value_t = 1 << 40, value_name = "BYTES")]
+    pub job_max_size: u64,
+    /// Jobs that one account may take part in at once, scheduled and kept ones included
+    #[arg(long, env = "DDM_JOBS_PER_USER", default_value_t = 16, value_name = "COUNT")]
+    pub jobs_per_user: u32,
+    /// Connections to one origin at once, of all file servers and jobs together
+    #[arg(long, env = "DDM_ORIGIN_CONNECTIONS", default_value_t = 32, value_name = "COUNT")]
+    pub origin_connections: u32,
+    /// How long somebody who asked for a job may not be heard of before it goes on without them, or stops
+    #[arg(long, env = "DDM_ASKER_GRACE", default_value = "30s", value_parser = lifecycle::settings::duration, value_name = "TIME")]
+    pub asker_grace: Duration,
+    /// How long a job that failed or stopped is remembered, so that whoever asks again goes on with what they have
+    #[arg(long, env = "DDM_JOB_MEMORY", default_value = "1h", value_parser = lifecycle::settings::duration, value_name = "TIME")]
+    pub job_memory: Duration,
+    /// How long a result stays that is to be kept
+    #[arg(long, env = "DDM_KEEP_FOR", default_value = "7d", value_parser = lifecycle::settings::duration, value_name = "TIME")]
+    pub keep_for: Duration,
+    /// What may be fetched, and how
+    #[command(flatten)]
+    pub reach: Reach,
+}
+
 impl Config {
     /// Refuses settings that contradict each other.
     ///
     /// # Errors
     /// What contradicts what, and what to change.
     pub fn check(&self) -> anyhow::Result<()> {
-        let Replication { replicas, quorum } = self.replication;
+        let Replication { default_replicas: replicas, quorum, repair_after, .. } = self.replication;
         if quorum == 0 {
             bail!("--quorum must be at least 1");
         }
         if replicas < quorum {
-            bail!("--replicas {replicas} is less than --quorum {quorum}: raise one or lower the other");
+            bail!("--default-replicas {replicas} is less than --quorum {quorum}: raise one or lower the other");
+        }
+        if repair_after < LEASE {
+            bail!(
+                "--repair-after must be at least {} seconds: sooner nobody knows that a server is away",
+                LEASE.as_secs()
+            );
         }
         if self.place.max_connections == 0 {
             bail!("--max-connections must be at least 1");
         }
         for (name, time) in [
             ("--event-retention", self.events.event_retention),
+            ("--audit-age", self.audit.audit_age),
             ("--session-lifetime", self.access.session_lifetime),
             ("--download-lifetime", self.access.download_lifetime),
             ("--upload-lifetime", self.access.upload_lifetime),
@@ -114,7 +209,37 @@ impl Config {
                 bail!("{name} must be between 1 second and 1 year");
             }
         }
-        Ok(())
+        self.jobs.check()?;
+        if self.audit.audit_rows == 0 {
+            bail!("--audit-rows must be at least 1");
+        }
+        self.peers.check()
+    }
+
+    /// Writes the settings that decide who may do what into the audit log, if they are others than the last time.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn note_changes(&self, store: &Store) -> anyhow::Result<()> {
+        let Access { session_lifetime, download_lifetime, upload_lifetime, .. } = &self.access;
+        let detail = serde_json::json!({
+            "open_registration": self.access.open_registration,
+            "trusted_proxies": self.access.trusted_proxies.iter().map(IpNet::to_string).collect::<Vec<_>>(),
+            "session_lifetime_s": session_lifetime.as_secs(),
+            "download_lifetime_s": download_lifetime.as_secs(),
+            "upload_lifetime_s": upload_lifetime.as_secs(),
+            "listen": self.place.listen.to_string(),
+            "broker": self.events.amqp.is_some() || self.events.amqp_file.is_some(),
+            "audit_age_s": self.audit.audit_age.as_secs(),
+            "audit_rows": self.audit.audit_rows,
+        });
+        let last = store.audit(None, 1, Some(Kind::Settings)).await?;
+        if last.first().is_some_and(|last| last.detail.as_ref() == Some(&detail)) {
+            return Ok(());
+        }
+        let mut write = store.write().await?;
+        audit::record(&mut write, &[Deed::new(Kind::Settings).with(detail)], Timestamp::now()).await?;
+        Ok(write.commit().await?)
     }
 
     /// The database file.
@@ -136,10 +261,40 @@ impl Config {
             }
             return Ok(secret.to_owned().into());
         }
-        let secret = Token::generate(Kind::Server);
+        let secret = Token::generate(TokenKind::Server);
         private_file::write(&path, secret.expose().as_bytes()).with_context(context)?;
         tracing::info!(path = %path.display(), "made the secret that file servers enrol with");
         Ok(secret.expose().to_owned().into())
+    }
+}
+
+impl Jobs {
+    fn check(&self) -> anyhow::Result<()> {
+        if self.job_min_size > self.job_max_size {
+            bail!(
+                "--job-min-size {} is more than --job-max-size {}: raise one or lower the other",
+                self.job_min_size,
+                self.job_max_size
+            );
+        }
+        if self.job_max_size > MAX_FILE_SIZE {
+            bail!("--job-max-size must be at most {MAX_FILE_SIZE}");
+        }
+        for (name, count) in
+            [("--jobs-per-user", self.jobs_per_user), ("--origin-connections", self.origin_connections)]
+        {
+            if count == 0 {
+                bail!("{name} must be at least 1");
+            }
+        }
+        for (name, time) in
+            [("--asker-grace", self.asker_grace), ("--job-memory", self.job_memory), ("--keep-for", self.keep_for)]
+        {
+            if !(Duration::from_secs(1)..=Duration::from_secs(366 * 24 * 3600)).contains(&time) {
+                bail!("{name} must be between 1 second and 1 year");
+            }
+        }
+        Ok(())
     }
 }
 
@@ -158,4 +313,10 @@ impl Events {
             }
         }
     }
+}
+
+/// A network, or an address alone.
+fn network(text: &str) -> Result<IpNet, String> {
+    let alone = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse().or_else(|_| alone()).map_err(|_| "use an address or a network such as 10.0.0.0/8".to_owned())
 }

@@ -1,7 +1,7 @@
 //! Everything a route can refuse, and the one place that gives it a status.
 
 use axum::{
-    http::{HeaderValue, header},
+    http::{HeaderName, HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use lifecycle::http::{Refusal, not_found, unauthorized};
@@ -14,6 +14,15 @@ use crate::store;
 pub enum Error {
     /// No token, or one that means nothing here.
     Unauthenticated(&'static str),
+    /// E-mail or password is wrong; which of them is not said.
+    WrongPassword,
+    /// Too many failed log-ins.
+    Throttled {
+        /// What to do.
+        problem: Problem,
+        /// Seconds to wait.
+        retry_after: u32,
+    },
     /// A token that does not reach this far.
     Forbidden(&'static str),
     /// Nothing is known under this id.
@@ -29,6 +38,8 @@ pub enum Error {
         /// Why.
         detail: &'static str,
     },
+    /// There is no room for what would have to be written; nothing was changed.
+    Full,
     /// Our own fault; the details go to the log and not to the caller.
     Internal(anyhow::Error),
 }
@@ -41,6 +52,9 @@ impl<E: Into<anyhow::Error>> From<E> for Error {
         let error = error.into();
         if store::is_crowded(&error) {
             return Self::Busy { status: 503, retry_after: 1, detail: "too many requests want the database" };
+        }
+        if store::is_full(&error) {
+            return Self::Full;
         }
         Self::Internal(error)
     }
@@ -60,6 +74,18 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         match self {
             Self::Unauthenticated(detail) => unauthorized(detail),
+            Self::WrongPassword => {
+                let problem = Problem::new(401, "wrong-password", "E-mail or password is wrong");
+                // RFC 9110 §11.6.1 wants a challenge with every 401.
+                with_header(
+                    Refusal(problem).into_response(),
+                    header::WWW_AUTHENTICATE,
+                    HeaderValue::from_static("Bearer"),
+                )
+            }
+            Self::Throttled { problem, retry_after } => {
+                with_header(Refusal(problem).into_response(), header::RETRY_AFTER, HeaderValue::from(retry_after))
+            }
             Self::Forbidden(detail) => {
                 Refusal(Problem::new(403, "forbidden", "This is not allowed to you").detail(detail)).into_response()
             }
@@ -67,9 +93,13 @@ impl IntoResponse for Error {
             Self::Refused(problem) => Refusal(problem).into_response(),
             Self::Busy { status, retry_after, detail } => {
                 let problem = Problem::new(status, "busy", "Not now").detail(detail);
-                let mut response = Refusal(problem).into_response();
-                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after));
-                response
+                with_header(Refusal(problem).into_response(), header::RETRY_AFTER, HeaderValue::from(retry_after))
+            }
+            Self::Full => {
+                tracing::error!("the volume of the data folder is full: nothing can be written until there is room");
+                let problem = Problem::new(507, "disk-full", "The info-server's disk is full");
+                let detail = "nothing was changed; try again once its operator has made room";
+                with_header(Refusal(problem.detail(detail)).into_response(), header::RETRY_AFTER, HeaderValue::from(10))
             }
             Self::Internal(error) => {
                 tracing::error!("a request failed: {error:#}");
@@ -77,4 +107,9 @@ impl IntoResponse for Error {
             }
         }
     }
+}
+
+fn with_header(mut response: Response, name: HeaderName, value: HeaderValue) -> Response {
+    response.headers_mut().insert(name, value);
+    response
 }

@@ -3,7 +3,7 @@
 use std::{path::Path, process::ExitCode};
 
 use ddm_info_server::{
-    App,
+    App, backup,
     command::{self, Command, CommandLine},
     secrets,
 };
@@ -33,11 +33,16 @@ async fn run(line: CommandLine) -> anyhow::Result<()> {
             return Ok(());
         }
         Some(Command::User(user)) => return command::run(user, &line.config).await,
+        Some(Command::Audit(shown)) => return command::print_audit(shown, &line.config).await,
+        Some(Command::Backup { path }) => return backup::back_up(&path, &line.config).await,
+        Some(Command::Restore { path, replace }) => return backup::restore(&path, replace, &line.config).await,
+        Some(Command::Unknown(shown)) => return command::print_unknown(shown, &line.config).await,
         Some(Command::Healthcheck) => return lifecycle::healthcheck::run(line.config.place.listen).await,
         Some(Command::Secrets { folder, broker }) => {
             line.telemetry.install()?;
             return secrets::make(&folder, &broker);
         }
+        Some(Command::DropQueue { server }) => return command::drop_queue(&server, &line.config).await,
         Some(Command::Serve) | None => {}
     }
     line.telemetry.install()?;

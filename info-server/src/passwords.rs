@@ -1,29 +1,44 @@
-//! Passwords: argon2id, at most two at once, and the same work for accounts that do not exist.
+//! Passwords: argon2id on two threads that keep their memory, and the same work for accounts that do not exist.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context as _, anyhow};
 use argon2::{
-    Argon2,
-    password_hash::{PasswordHasher as _, PasswordVerifier as _, phc::PasswordHash},
+    Algorithm, Argon2, Block, Params, Version,
+    password_hash::phc::{Output, ParamsString, PasswordHash, Salt},
 };
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use subtle::ConstantTimeEq as _;
+use tokio::{sync::oneshot, time::timeout};
 
 /// The shortest password that is taken, in characters (NIST SP 800-63B §5.1.1.2).
 pub const MIN_LEN: usize = 8;
 /// The longest, in bytes: long enough for anyone, short enough to hash.
 pub const MAX_LEN: usize = 1024;
 
-/// Each hash takes 19 MiB and tens of milliseconds of a core; more at once would starve everything else.
-const AT_ONCE: usize = 2;
-/// How long a log-in waits for its turn.
+/// Each hash takes tens of milliseconds of a core; more at once would starve everything else.
+const THREADS: usize = 2;
+/// Passwords that may wait for a thread; further ones are told to come back.
+const QUEUE: usize = 64;
+/// How long a password waits for its answer.
 const TURN: Duration = Duration::from_secs(5);
 
-/// Checks passwords, a few at a time.
+/// What argon2 works in: 19 MiB that one thread uses again and again. Freshly allocated for each hash they would be spread over
+/// the allocator's arenas and stay there.
+type Memory = Vec<Block>;
+type Job = Box<dyn FnOnce(&mut Memory) + Send>;
+
+/// Checks passwords, two at a time.
 #[derive(Debug, Clone)]
 pub struct Passwords {
-    turns: Arc<Semaphore>,
+    jobs: SyncSender<Job>,
     // Verified against when there is no account, so that the time of an answer does not tell.
     nobody: Arc<str>,
 }
@@ -33,14 +48,22 @@ pub struct Passwords {
 pub struct Crowded;
 
 impl Passwords {
-    /// Prepares the hash that unknown accounts are checked against.
+    /// Starts the threads and prepares the hash that unknown accounts are checked against.
     ///
     /// # Errors
-    /// When there is no randomness to be had.
+    /// When there are no threads or no randomness to be had.
     pub async fn new() -> anyhow::Result<Self> {
+        let (jobs, waiting) = sync_channel::<Job>(QUEUE);
+        let waiting = Arc::new(Mutex::new(waiting));
+        for n in 0..THREADS {
+            let waiting = waiting.clone();
+            thread::Builder::new().name(format!("password-{n}")).spawn(move || work(&waiting))?;
+        }
         let random = wire::token::Token::generate(wire::token::Kind::Session).expose().to_owned();
-        let nobody = hash(random.into()).await?;
-        Ok(Self { turns: Arc::new(Semaphore::new(AT_ONCE)), nobody: nobody.into() })
+        let mut passwords = Self { jobs, nobody: Arc::from("") };
+        let nobody = passwords.hash(random.into()).await.map_err(|Crowded| anyhow!("no password can be hashed"))??;
+        passwords.nobody = nobody.into();
+        Ok(passwords)
     }
 
     /// Hashes a new password, in turn with the checks.
@@ -48,12 +71,7 @@ impl Passwords {
     /// # Errors
     /// [`Crowded`] when no turn came in time, and when there is no randomness to be had.
     pub async fn hash(&self, password: SecretString) -> Result<anyhow::Result<String>, Crowded> {
-        Ok(hash_in_turn(password, Some(self.turn().await?)).await)
-    }
-
-    async fn turn(&self) -> Result<OwnedSemaphorePermit, Crowded> {
-        let turn = tokio::time::timeout(TURN, self.turns.clone().acquire_owned()).await;
-        turn.ok().and_then(Result::ok).ok_or(Crowded)
+        self.in_turn(move |memory| hash_in(&password, memory)).await
     }
 
     /// Whether `password` gives `stored`; with `None`, the same work and false.
@@ -65,37 +83,91 @@ impl Passwords {
         password: SecretString,
         stored: Option<String>,
     ) -> Result<anyhow::Result<bool>, Crowded> {
-        let turn = self.turn().await?;
         let known = stored.is_some();
         let stored = stored.unwrap_or_else(|| self.nobody.to_string());
-        let verified = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            let parsed = PasswordHash::new(&stored).map_err(|error| anyhow!("a stored password hash: {error}"))?;
-            Ok(Argon2::default().verify_password(password.expose_secret().as_bytes(), &parsed).is_ok())
-        })
-        .await;
-        Ok(verified.context("the password check died").and_then(|verified| verified).map(|right| right && known))
+        let right = self.in_turn(move |memory| verify_in(&password, &stored, memory)).await?;
+        Ok(right.map(|right| right && known))
+    }
+
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Memory) -> T + Send + 'static,
+    ) -> Result<T, Crowded> {
+        let (done, outcome) = oneshot::channel();
+        let job: Job = Box::new(move |memory| {
+            // Work that nobody waits for any more is not done.
+            if !done.is_closed() {
+                let _ = done.send(work(memory));
+            }
+        });
+        self.jobs.try_send(job).map_err(|_| Crowded)?;
+        timeout(TURN, outcome).await.ok().and_then(Result::ok).ok_or(Crowded)
     }
 }
 
-/// Hashes a new password.
+/// One thread, until the last [`Passwords`] is gone.
+fn work(waiting: &Mutex<Receiver<Job>>) {
+    let mut memory = Memory::new();
+    loop {
+        // Held while waiting: the other thread then waits for the lock instead of the job.
+        let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        match job {
+            Ok(job) => job(&mut memory),
+            Err(_) => return,
+        }
+    }
+}
+
+/// Hashes a new password in memory of its own, for a command that does nothing else.
 ///
 /// # Errors
 /// When there is no randomness to be had.
-pub async fn hash(password: SecretString) -> anyhow::Result<String> {
-    hash_in_turn(password, None).await
+pub fn hash(password: &SecretString) -> anyhow::Result<String> {
+    hash_in(password, &mut Memory::new())
 }
 
-/// The turn goes with the work: a requester who hangs up does not make room for another while the work goes on.
-async fn hash_in_turn(password: SecretString, turn: Option<OwnedSemaphorePermit>) -> anyhow::Result<String> {
-    tokio::task::spawn_blocking(move || {
-        let _turn = turn;
-        Argon2::default()
-            .hash_password(password.expose_secret().as_bytes())
-            .map(|hash| hash.to_string())
-            .map_err(|error| anyhow!("cannot hash the password: {error}"))
-    })
-    .await?
+fn hash_in(password: &SecretString, memory: &mut Memory) -> anyhow::Result<String> {
+    let argon2 = Argon2::default();
+    let salt = Salt::generate();
+    let output = digest(&argon2, password, &salt, memory)?;
+    let params = ParamsString::try_from(argon2.params()).map_err(|error| anyhow!("argon2's parameters: {error}"))?;
+    let hash = PasswordHash {
+        algorithm: Algorithm::default().ident(),
+        version: Some(Version::default().into()),
+        params,
+        salt: Some(salt),
+        hash: Some(output),
+    };
+    Ok(hash.to_string())
+}
+
+fn verify_in(password: &SecretString, stored: &str, memory: &mut Memory) -> anyhow::Result<bool> {
+    let stored = PasswordHash::new(stored).map_err(|error| anyhow!("a stored password hash: {error}"))?;
+    let argon2 = like(&stored).map_err(|error| anyhow!("a stored password hash: {error}"))?;
+    let (salt, expected) =
+        stored.salt.as_ref().zip(stored.hash.as_ref()).context("a stored password hash is cut off")?;
+    let found = digest(&argon2, password, salt, memory)?;
+    Ok(found.as_bytes().ct_eq(expected.as_bytes()).into())
+}
+
+/// Argon2 as it was when the hash was made.
+fn like(stored: &PasswordHash) -> argon2::password_hash::Result<Argon2<'static>> {
+    let algorithm = Algorithm::try_from(stored.algorithm.as_str())?;
+    let version = stored.version.map(Version::try_from).transpose()?.unwrap_or_default();
+    Ok(Argon2::new(algorithm, version, Params::try_from(stored)?))
+}
+
+fn digest(argon2: &Argon2<'_>, password: &SecretString, salt: &Salt, memory: &mut Memory) -> anyhow::Result<Output> {
+    if memory.len() < argon2.params().block_count() {
+        memory.resize(argon2.params().block_count(), Block::new());
+    }
+    let mut out = [0; Output::MAX_LENGTH];
+    let wanted = argon2.params().output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN);
+    let out = out.get_mut(..wanted).context("a password hash of absurd length")?;
+    argon2
+        .hash_password_into_with_memory(password.expose_secret().as_bytes(), salt, out, memory)
+        .map_err(|error| anyhow!("cannot hash the password: {error}"))?;
+    Output::new(out).map_err(|error| anyhow!("cannot keep the password's hash: {error}"))
 }
 
 /// Refuses passwords that anyone could guess or that nobody could hash.
@@ -116,16 +188,42 @@ pub fn check(password: &SecretString) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use argon2::{PasswordHasher as _, PasswordVerifier as _};
 
     #[tokio::test]
     async fn only_the_right_password_of_a_real_account_is_right() {
         let passwords = Passwords::new().await.unwrap();
-        let stored = hash("correct horse".to_owned().into()).await.unwrap();
-        assert!(stored.starts_with("$argon2id$"), "{stored}");
+        let stored = hash(&"correct horse".to_owned().into()).unwrap();
+        assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{stored}");
         let verify = |password: &str, stored: Option<String>| passwords.verify(password.to_owned().into(), stored);
         assert!(verify("correct horse", Some(stored.clone())).await.unwrap().unwrap());
         assert!(!verify("wrong horse", Some(stored)).await.unwrap().unwrap());
         assert!(!verify("correct horse", None).await.unwrap().unwrap());
         assert!(verify("x", Some("not a hash".to_owned())).await.unwrap().is_err());
+    }
+
+    #[test]
+    fn hashes_are_those_of_everybody_else_in_memory_used_before() {
+        let mut memory = Memory::new();
+        for password in ["first password", "second password"] {
+            let ours = hash_in(&password.to_owned().into(), &mut memory).unwrap();
+            assert!(Argon2::default().verify_password(password.as_bytes(), ours.as_str()).is_ok());
+            let theirs = Argon2::default().hash_password(password.as_bytes()).unwrap().to_string();
+            assert!(verify_in(&password.to_owned().into(), &theirs, &mut memory).unwrap());
+        }
+        let cheaper = Params::new(8, 1, 1, Some(16)).unwrap();
+        let old = Argon2::from(cheaper).hash_password(b"an old one").unwrap().to_string();
+        assert!(verify_in(&"an old one".to_owned().into(), &old, &mut memory).unwrap());
+        assert!(!verify_in(&"another one".to_owned().into(), &old, &mut memory).unwrap());
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_the_queue_is_sent_away_at_once() {
+        let passwords = Passwords::new().await.unwrap();
+        let all = (0..4 * QUEUE).map(|_| passwords.verify("whatever".to_owned().into(), None));
+        let outcomes = futures::future::join_all(all).await;
+        let crowded = outcomes.iter().filter(|outcome| outcome.is_err()).count();
+        assert!(crowded >= 2 * QUEUE, "{crowded} of {} were sent away", 4 * QUEUE);
+        assert!(!passwords.verify("whatever".to_owned().into(), None).await.unwrap().unwrap());
     }
 }

@@ -1,4 +1,4 @@
-//! Where a new file goes, and in which order its sources are named. Pure.
+//! Where a new file goes, and in which order servers are chosen for it. Pure.
 //!
 //! Rendezvous hashing (Thaler and Ravishankar, 1998): every server draws a number for every file and the highest ones
 //! hold it, so that few files move when servers come and go.
@@ -6,7 +6,7 @@
 use wire::{Digest, FileId, ServerId, Zone, catalog::Policy, server::ServerInfo};
 
 /// Room that stays free on every server, in bytes: a full disk stops more than uploads.
-const HEADROOM: u64 = 64 << 20;
+pub(crate) const HEADROOM: u64 = 64 << 20;
 
 /// Fewer servers than the quorum needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct Shortage {
     pub quorum: u32,
     /// How many live that would take the file.
     pub fit: u32,
+    /// The zone in which they were looked for, if it was one alone.
+    pub zone: Option<Zone>,
     /// The server that must be among them, if it is not.
     pub without: Option<ServerId>,
 }
@@ -26,49 +28,99 @@ pub struct Wish<'a> {
     pub file: FileId,
     /// Bytes in it.
     pub size: u64,
-    /// Where it may stand.
+    /// Where it may stand, with nothing left to defaults.
     pub policy: &'a Policy,
     /// How many servers must take it.
     pub quorum: u32,
-    /// How many should, if the policy does not say.
-    pub replicas: u32,
+    /// Where its publisher is.
+    pub publisher: Option<&'a Zone>,
 }
 
-/// The servers that are to hold a file, best first.
+/// The one zone that takes an upload, when its policy names zones; the others get the file from there.
+fn upload_zone<'a>(wish: &Wish<'a>, live: &'a [ServerInfo]) -> Option<&'a Zone> {
+    let zones = wish.policy.zones.as_ref()?;
+    let through = wish.policy.through.as_ref();
+    let importer = || live.iter().find(|server| through == Some(&server.id)).map(|server| &server.zone);
+    let asked = [wish.publisher, importer()].into_iter().flatten().find(|zone| zones.contains(zone));
+    asked.or_else(|| zones.first())
+}
+
+/// The servers that an upload goes to, best first.
 ///
 /// # Errors
 /// [`Shortage`] when fewer than the quorum live, fit the policy and have room.
 pub fn targets(wish: &Wish<'_>, live: &[ServerInfo]) -> Result<Vec<ServerInfo>, Shortage> {
     let through = wish.policy.through.as_ref();
+    let zone = upload_zone(wish, live);
     let mut fit: Vec<&ServerInfo> = live
         .iter()
-        .filter(|server| wish.policy.zones.as_ref().is_none_or(|zones| zones.contains(&server.zone)))
+        .filter(|server| zone.is_none_or(|zone| *zone == server.zone))
+        .filter(|server| !server.draining && server.weight > 0)
         .filter(|server| server.free_bytes >= wish.size.saturating_add(HEADROOM))
         .collect();
     let count = u32::try_from(fit.len()).unwrap_or(u32::MAX);
     let through_fits = through.is_none_or(|id| fit.iter().any(|server| server.id == *id));
     if count < wish.quorum || !through_fits {
         let without = if through_fits { None } else { through.cloned() };
-        return Err(Shortage { quorum: wish.quorum, fit: count, without });
+        return Err(Shortage { quorum: wish.quorum, fit: count, zone: zone.cloned(), without });
     }
-    fit.sort_by_cached_key(|server| (Some(&server.id) != through, std::cmp::Reverse(draw(wish.file, &server.id))));
-    let wanted = wish.policy.replicas.unwrap_or(wish.replicas).max(wish.quorum);
-    Ok(fit.into_iter().take(usize::try_from(wanted).unwrap_or(usize::MAX)).cloned().collect())
+    fit.sort_by_cached_key(|server| {
+        (Some(&server.id) != through, std::cmp::Reverse(rank(wish.file, &server.id, server.weight)))
+    });
+    let wanted = wish.policy.replicas.unwrap_or(1).max(wish.quorum);
+    let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+    if let Some(near) = near(wish, &fit, wanted) {
+        return Ok(near);
+    }
+    Ok(fit.into_iter().take(wanted).cloned().collect())
 }
 
-fn draw(file: FileId, server: &ServerId) -> Digest {
+/// Of a file that may stand anywhere, the part that its publisher sends: what was drawn in the own zone, and there as many as
+/// the quorum needs. The others fetch it afterwards, once for each zone. None where the publisher's zone is not known, or
+/// cannot make the quorum.
+fn near(wish: &Wish<'_>, fit: &[&ServerInfo], wanted: usize) -> Option<Vec<ServerInfo>> {
+    let home = wish.publisher.filter(|_| wish.policy.zones.is_none() && wish.policy.through.is_none())?;
+    let quorum = usize::try_from(wish.quorum).unwrap_or(usize::MAX);
+    let there: Vec<&ServerInfo> = fit.iter().copied().filter(|server| server.zone == *home).collect();
+    let drawn = fit.iter().take(wanted).filter(|server| server.zone == *home).count();
+    (there.len() >= quorum).then(|| there.into_iter().take(drawn.max(quorum)).cloned().collect())
+}
+
+/// A server's number for a file: the highest ones come first.
+pub(crate) fn draw(file: FileId, server: &ServerId) -> Digest {
     let mut hasher = wire::Hasher::new();
     hasher.update(file.as_bytes());
     hasher.update(server.as_str().as_bytes());
     hasher.finish()
 }
 
-/// Orders sources for somebody in `zone`: their own zone first, then the least loaded.
-pub fn best_first(servers: &mut [ServerInfo], zone: Option<&Zone>) {
-    servers.sort_by(|a, b| {
-        let far = |server: &ServerInfo| zone.is_some_and(|zone| server.zone != *zone);
-        (far(a), a.load, &a.id).cmp(&(far(b), b.load, &b.id))
-    });
+/// A server's place in the order of those that could hold a file.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rank(f64);
+
+impl Eq for Rank {}
+
+impl PartialOrd for Rank {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Rank {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+/// Weighted rendezvous hashing (Schindelhauer and Schomaker, 2005): of a number `u` between 0 and 1, `-weight / ln u` is the
+/// highest one with a probability that is proportional to the weight.
+pub fn rank(file: FileId, server: &ServerId, weight: u32) -> Rank {
+    let digest = draw(file, server);
+    let mut words =
+        digest.as_bytes().chunks(4).map(|word| word.iter().fold(0_u32, |all, b| (all << 8) | u32::from(*b)));
+    let mut word = || f64::from(words.next().unwrap_or_default());
+    let unit = (word() + (word() + 0.5) / 4_294_967_296.0) / 4_294_967_296.0;
+    Rank(f64::from(weight) / -unit.ln())
 }
 
 #[cfg(test)]
@@ -86,6 +138,8 @@ mod tests {
             load,
             free_bytes,
             last_seen: Timestamp::UNIX_EPOCH,
+            weight: 1,
+            draining: false,
         }
     }
 
@@ -99,8 +153,8 @@ mod tests {
     fn a_shortage_names_both_numbers() {
         let live = [server(1, "a", 0, ROOM), server(2, "b", 0, 0)];
         let policy = Policy::default();
-        let wish = Wish { file: FileId::new(), size: 1, policy: &policy, quorum: 2, replicas: 3 };
-        assert_eq!(targets(&wish, &live).unwrap_err(), Shortage { quorum: 2, fit: 1, without: None });
+        let wish = Wish { file: FileId::new(), size: 1, policy: &policy, quorum: 2, publisher: None };
+        assert_eq!(targets(&wish, &live).unwrap_err(), Shortage { quorum: 2, fit: 1, zone: None, without: None });
         let policy = Policy { zones: Some(vec!["c".parse().unwrap()]), ..Policy::default() };
         assert_eq!(targets(&Wish { policy: &policy, quorum: 1, ..wish }, &live).unwrap_err().fit, 0);
     }
@@ -111,29 +165,84 @@ mod tests {
         for n in 0..9 {
             let through: ServerId = format!("fs-{n}").parse().unwrap();
             let policy = Policy { through: Some(through.clone()), replicas: Some(1), ..Policy::default() };
-            let wish = Wish { file: FileId::new(), size: 1, policy: &policy, quorum: 1, replicas: 3 };
+            let wish = Wish { file: FileId::new(), size: 1, policy: &policy, quorum: 1, publisher: None };
             assert_eq!(ids(&targets(&wish, &live).unwrap()), [through.as_str()]);
         }
         let policy = Policy { through: Some("gone".parse().unwrap()), ..Policy::default() };
-        let wish = Wish { file: FileId::new(), size: 1, policy: &policy, quorum: 1, replicas: 3 };
+        let wish = Wish { file: FileId::new(), size: 1, policy: &policy, quorum: 1, publisher: None };
         assert_eq!(targets(&wish, &live).unwrap_err().without, policy.through);
     }
 
     #[test]
-    fn the_own_zone_comes_first_and_then_the_idle_servers() {
-        let mut servers = [server(1, "a", 0, 0), server(2, "b", 9, 0), server(3, "b", 2, 0), server(4, "a", 1, 0)];
-        best_first(&mut servers, Some(&"b".parse().unwrap()));
-        assert_eq!(ids(&servers), ["fs-3", "fs-2", "fs-1", "fs-4"]);
-        best_first(&mut servers, None);
-        assert_eq!(ids(&servers), ["fs-1", "fs-4", "fs-3", "fs-2"]);
+    fn an_upload_goes_to_one_zone_of_those_that_are_named() {
+        let live: Vec<_> = (0..9).map(|n| server(n, ["eu", "us", "ap"][n % 3], 0, ROOM)).collect();
+        let [eu, us, ap] = ["eu", "us", "ap"].map(|zone| zone.parse::<Zone>().unwrap());
+        let zones = Some(vec![us.clone(), eu.clone()]);
+        let importer: ServerId = "fs-0".parse().unwrap();
+        for (publisher, through, expected) in [
+            (Some(&eu), None, &eu),
+            (Some(&us), None, &us),
+            (Some(&ap), None, &us),
+            (None, None, &us),
+            (None, Some(importer.clone()), &eu),
+            (Some(&ap), Some(importer), &eu),
+        ] {
+            let policy = Policy { zones: zones.clone(), through, replicas: Some(2) };
+            let wish = Wish { file: FileId::new(), size: 1, policy: &policy, quorum: 2, publisher };
+            let chosen = targets(&wish, &live).unwrap();
+            assert!(chosen.len() == 2 && chosen.iter().all(|server| server.zone == *expected), "{publisher:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_for_anywhere_is_sent_to_the_own_zone_as_far_as_it_makes_the_quorum() {
+        let live: Vec<_> = (0..9).map(|n| server(n, ["eu", "us", "ap"][n % 3], 0, ROOM)).collect();
+        let [eu, mars] = ["eu", "mars"].map(|zone| zone.parse::<Zone>().unwrap());
+        let policy = Policy { replicas: Some(4), ..Policy::default() };
+        for _ in 0..50 {
+            let wish = Wish { file: FileId::new(), size: 1, policy: &policy, quorum: 2, publisher: None };
+            let drawn = targets(&wish, &live).unwrap();
+            let sent = targets(&Wish { publisher: Some(&eu), ..wish }, &live).unwrap();
+            assert!(sent.iter().all(|server| server.zone == eu));
+            let at_home: Vec<_> = drawn.iter().filter(|server| server.zone == eu).cloned().collect();
+            assert_eq!((sent.len(), sent.get(..at_home.len())), (at_home.len().max(2), Some(at_home.as_slice())));
+            // Four do not stand there, and nobody does on the other planet.
+            assert_eq!(targets(&Wish { publisher: Some(&eu), quorum: 4, ..wish }, &live).unwrap(), drawn);
+            assert_eq!(targets(&Wish { publisher: Some(&mars), ..wish }, &live).unwrap(), drawn);
+        }
+    }
+
+    #[test]
+    fn full_draining_and_weightless_servers_take_no_upload() {
+        let mut live: Vec<_> = (0..4).map(|n| server(n, "eu", 0, ROOM)).collect();
+        (live[0].free_bytes, live[1].draining, live[2].weight) = (HEADROOM, true, 0);
+        let policy = Policy::default();
+        let wish = Wish { file: FileId::new(), size: 1, policy: &policy, quorum: 1, publisher: None };
+        assert_eq!(ids(&targets(&wish, &live).unwrap()), ["fs-3"]);
+    }
+
+    #[test]
+    fn a_server_holds_files_in_proportion_to_its_weight() {
+        let weights = [1, 1, 2, 4];
+        let ids: Vec<ServerId> = (0..4).map(|n| format!("fs-{n}").parse().unwrap()).collect();
+        let mut won = [0_u32; 4];
+        for n in 0..8_000_u32 {
+            let mut raw = [0; 16];
+            raw[..4].copy_from_slice(&n.to_be_bytes());
+            let file = FileId::try_from(&raw[..]).unwrap();
+            won[(0..4).max_by_key(|at| rank(file, &ids[*at], weights[*at])).unwrap()] += 1;
+        }
+        for (at, weight) in weights.into_iter().enumerate() {
+            assert!(won[at].abs_diff(1_000 * weight) < 250, "{won:?}");
+        }
     }
 
     proptest! {
         #[test]
         fn a_server_that_leaves_moves_only_its_own_files(count in 4..12_usize, gone in 0..4_usize) {
             let live: Vec<_> = (0..count).map(|n| server(n, "a", 0, ROOM)).collect();
-            let policy = Policy::default();
-            let wish = Wish { file: FileId::new(), size: 1, policy: &policy, quorum: 2, replicas: 3 };
+            let policy = Policy { replicas: Some(3), ..Policy::default() };
+            let wish = Wish { file: FileId::new(), size: 1, policy: &policy, quorum: 2, publisher: None };
             let before = targets(&wish, &live).unwrap();
             let rest: Vec<_> = live.iter().filter(|s| s.id.as_str() != format!("fs-{gone}")).cloned().collect();
             let after = targets(&wish, &rest).unwrap();

@@ -1,6 +1,12 @@
-//! Sends committed events to the bus, in order; an event counts as sent only once the bus confirmed it.
+//! Sends committed events to the bus, in order; an event counts as sent only once the bus confirmed it, or said that some
+//! queue will not have it: whoever reads from that one finds it in the log.
+//!
+//! What waits is on disk: 256 events are in memory, however long the bus is away.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bus::{Amqp, BusError, EventBus, Outbound, Outbox, Receipt};
 use bytes::Bytes;
@@ -18,6 +24,9 @@ const BATCH: u32 = 256;
 const PAUSE: Duration = Duration::from_millis(200);
 /// A look at the outbox even if nobody told of a commit.
 const EVERY: Duration = Duration::from_secs(5);
+
+/// Between two tries to do away with queues that hold up events.
+const HEAL_EVERY: Duration = Duration::from_secs(15);
 
 /// The bus that the settings call for.
 pub(crate) fn bus(broker: Option<SecretString>) -> anyhow::Result<Arc<dyn EventBus>> {
@@ -37,10 +46,10 @@ pub(crate) async fn run(state: Arc<State>, stop: CancellationToken) -> anyhow::R
 
 async fn relay(state: &State, stop: &CancellationToken) {
     let mut log = state.log.subscribe();
-    let mut failing = false;
+    let (mut failing, mut healed) = (false, None);
     while !stop.is_cancelled() {
         log.mark_unchanged();
-        let sent = stop.run_until_cancelled(send_waiting(state)).await;
+        let sent = stop.run_until_cancelled(send_waiting(state, &mut healed)).await;
         match sent {
             None => break,
             Some(Ok(0)) => {
@@ -64,8 +73,20 @@ async fn relay(state: &State, stop: &CancellationToken) {
     }
 }
 
+/// Some queue holds up the events of others: now and then those of servers that are away are done away with.
+async fn heal(state: &State, healed: &mut Option<Instant>) {
+    if healed.is_some_and(|at| at.elapsed() < HEAL_EVERY) {
+        return;
+    }
+    *healed = Some(Instant::now());
+    let servers = state.registry().ids();
+    if let Err(error) = state.bus.heal(&servers).await {
+        tracing::warn!("queues that hold up events could not be deleted (see 'ddm-info-server drop-queue'): {error}");
+    }
+}
+
 /// Sends the oldest waiting events; how many there were.
-async fn send_waiting(state: &State) -> anyhow::Result<usize> {
+async fn send_waiting(state: &State, healed: &mut Option<Instant>) -> anyhow::Result<usize> {
     let events = state.store.waiting(BATCH).await?;
     if events.is_empty() {
         return Ok(0);
@@ -81,12 +102,23 @@ async fn send_waiting(state: &State) -> anyhow::Result<usize> {
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
     let receipts = state.bus.publish(&batch).await?;
-    let with = |wanted: Receipt| -> Vec<u64> {
-        events.iter().zip(&receipts).filter(|(_, receipt)| **receipt == wanted).map(|(event, _)| event.seq).collect()
+    if receipts.contains(&Receipt::HeldUp) {
+        heal(state, healed).await;
+    }
+    let with = |wanted: Sent| -> Vec<u64> {
+        let became = |receipt: &Receipt| match receipt {
+            Receipt::Confirmed => Sent::Confirmed,
+            Receipt::Unrouted | Receipt::HeldUp => Sent::Unrouted,
+        };
+        events.iter().zip(&receipts).filter(|(_, got)| became(got) == wanted).map(|(event, _)| event.seq).collect()
     };
-    let mut write = state.store.write().await?;
-    outbox::mark(&mut write, &with(Receipt::Confirmed), Sent::Confirmed).await?;
-    outbox::mark(&mut write, &with(Receipt::Unrouted), Sent::Unrouted).await?;
+    let (confirmed, unrouted) = (with(Sent::Confirmed), with(Sent::Unrouted));
+    // An event whose mark is lost is sent again, and changes nothing where it is known.
+    let mut write = state.store.write_lazily().await?;
+    outbox::mark(&mut write, &confirmed, Sent::Confirmed).await?;
+    outbox::mark(&mut write, &unrouted, Sent::Unrouted).await?;
     write.commit().await?;
+    state.metrics.published("confirmed", confirmed.len());
+    state.metrics.published("unrouted", unrouted.len());
     Ok(events.len())
 }

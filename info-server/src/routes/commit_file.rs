@@ -2,7 +2,11 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use axum::extract::State as Shared;
 use jiff::Timestamp;
-use lifecycle::http::{Json, Path};
+use lifecycle::{
+    api::Conflict,
+    http::{Json, Path},
+};
+use serde_json::json;
 use tokio::time::Instant;
 use wire::{
     Digest, FileId, Zone,
@@ -10,13 +14,17 @@ use wire::{
     event::{Fact, Stream},
 };
 
-use super::{list_files::summary, show_file::existing};
+use super::put_replica::compare;
 use crate::{
     app::State,
     caller::Publisher,
-    error::{Error, Result, conflict, invalid},
+    catalogue::{content_of, existing, not_of_a_job, summary, visible},
+    error::{Error, Result, conflict},
+    peer::Client,
     store::{
         accounts::Role,
+        assignments,
+        audit::{self, Deed, Kind},
         files::{self, Content, File},
         outbox,
         replicas::Replica,
@@ -29,35 +37,34 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const GLANCE: Duration = Duration::from_secs(1);
 
 /// `POST /v1/files/{id}/commit`: fixes the content once the quorum holds it, synced. Idempotent.
+#[utoipa::path(
+    post,
+    path = "/v1/files/{id}/commit",
+    tag = "Files",
+    params(("id" = FileId, Path, description = "The file")), request_body = Commit, security(("session" = [])),
+    responses((status = 200, description = "Published", body = FileSummary), Conflict)
+)]
 pub(super) async fn commit_file(
     Shared(state): Shared<Arc<State>>,
-    Publisher(user): Publisher,
+    Publisher(user, _): Publisher,
+    Client(address): Client,
     Path(id): Path<FileId>,
     Json(commit): Json<Commit>,
 ) -> Result<axum::Json<FileSummary>> {
-    let file = existing(&state, id).await?;
+    let file = visible(&state, id, &user).await?;
     if file.owner != user.id && user.role < Role::Admin {
         return Err(Error::Forbidden("only its publisher commits a file"));
     }
-    let chunks = file.layout.count();
-    if usize::try_from(chunks)? != commit.chunks.len() {
-        return Err(invalid(format!("this file has {chunks} chunks, the commit lists {}", commit.chunks.len())));
-    }
-    let known = match commit.chunks.as_slice() {
-        [] => Some(Digest::of(b"")),
-        [only] => Some(*only),
-        _ => None,
-    };
-    if known.is_some_and(|known| commit.sha256 != known) {
-        return Err(invalid("sha256 does not fit the chunks"));
-    }
-    let content = Content { sha256: commit.sha256, root: Digest::root_of(&commit.chunks) };
+    not_of_a_job(&file)?;
+    let content = content_of(file.layout, &commit.chunks, commit.sha256)?;
     if file.state == FileState::Available {
         return already(&state, file, content).await;
     }
     let holders = quorum(&state, &file, content.root).await?;
-    publish(&state, &file, content, &commit.chunks, &holders).await?;
+    let deed = Deed::new(Kind::FileCommitted).by(user.id, address).about(id).with(json!({ "sha256": content.sha256 }));
+    publish(&state, &file, (content, &commit.chunks), &holders, deed).await?;
     tracing::info!(file = %id, replicas = holders.len(), "published");
+    compare(&state, id).await?;
     let file = existing(&state, id).await?;
     already(&state, file, content).await
 }
@@ -124,7 +131,13 @@ fn missing(file: &File, sound: &[Replica], others: &[Replica]) -> wire::Problem 
 }
 
 /// One transaction: the content, and the event that tells the holders' zones.
-async fn publish(state: &State, file: &File, content: Content, digests: &[Digest], holders: &[Replica]) -> Result<()> {
+async fn publish(
+    state: &State,
+    file: &File,
+    (content, digests): (Content, &[Digest]),
+    holders: &[Replica],
+    deed: Deed,
+) -> Result<()> {
     let zones: BTreeSet<Zone> = {
         let registry = state.registry();
         holders.iter().filter_map(|replica| registry.get(&replica.server)).map(|server| server.zone.clone()).collect()
@@ -136,15 +149,18 @@ async fn publish(state: &State, file: &File, content: Content, digests: &[Digest
         root: content.root,
         sha256: content.sha256,
     };
-    let mut newest = 0;
+    let (mut newest, now) = (0, Timestamp::now());
     let mut write = state.store.write().await?;
     // Another commit of the same file may have come first; then its content is compared by the caller.
     if files::publish(&mut write, file.id, content, digests).await? {
+        audit::record(&mut write, &[deed], Timestamp::now()).await?;
         for zone in zones {
-            newest = outbox::append(&mut write, &Stream::Zone(zone), &fact, Timestamp::now()).await?;
+            newest = outbox::append(&mut write, &Stream::Zone(zone), &fact, now).await?;
         }
+        newest = assignments::call(&mut write, file.id, now).await?.max(newest);
     }
     write.commit().await?;
     state.log.committed(newest);
+    state.planner.look_at(file.id);
     Ok(())
 }

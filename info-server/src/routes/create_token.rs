@@ -1,20 +1,21 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{extract::State as Shared, http::StatusCode};
-use jiff::Timestamp;
-use lifecycle::http::{OptionalJson, Path};
+use lifecycle::{
+    api::Conflict,
+    http::{OptionalJson, Path},
+};
 use wire::{
-    FileId, TokenId, Zone,
-    catalog::{FileState, IssuedToken, TokenRequest},
-    token::{Grant, Kind, Purpose, Token},
+    FileId,
+    catalog::{IssuedToken, TokenRequest},
 };
 
-use super::show_file::{existing, holding_zones};
 use crate::{
     app::State,
-    caller::Reader,
+    caller::Downloader,
+    downloads,
     error::{Error, Result, conflict, invalid},
-    store::{accounts::User, tokens::NewToken},
+    replication::standing::Standing,
 };
 
 /// Zones in one token: with all the tokens of a group commit they must fit one event.
@@ -23,9 +24,16 @@ const MAX_ZONES: usize = 32;
 /// `POST /v1/files/{id}/tokens`: a further token for a download that runs long, lives shorter, or stays in some zones.
 ///
 /// The body is optional, as everything in it is.
+#[utoipa::path(
+    post,
+    path = "/v1/files/{id}/tokens",
+    tag = "Files",
+    params(("id" = FileId, Path, description = "The file")), request_body = Option<TokenRequest>, security(("session" = []), ("server" = [])),
+    responses((status = 201, description = "A further token", body = IssuedToken), Conflict)
+)]
 pub(super) async fn create_token(
     Shared(state): Shared<Arc<State>>,
-    reader: Reader,
+    caller: Downloader,
     Path(id): Path<FileId>,
     OptionalJson(asked): OptionalJson<TokenRequest>,
 ) -> Result<(StatusCode, axum::Json<IssuedToken>)> {
@@ -37,36 +45,12 @@ pub(super) async fn create_token(
     if asked.zones.as_ref().is_some_and(|zones| !(1..=MAX_ZONES).contains(&zones.len())) {
         return Err(invalid(format!("zones must name 1 to {MAX_ZONES} zones; leave it out for any")));
     }
-    let file = existing(&state, id).await?;
-    if file.state != FileState::Available {
+    let file = caller.file(&state, id).await?;
+    let standing = Standing::of_entry(&state, &file).await?;
+    if !standing.is_offered() {
         return Err(Error::Refused(conflict("not-available", "The file is not published yet")));
     }
-    let issued = issue_download(&state, reader.user, id, lifetime, asked.zones).await?;
+    let holder = caller.holder(&standing)?;
+    let issued = downloads::issue(&state, &holder, &standing, lifetime, asked.zones).await?;
     Ok((StatusCode::CREATED, axum::Json(issued)))
-}
-
-/// Makes a download token and commits it with the events for the zones that hold the file.
-pub(super) async fn issue_download(
-    state: &State,
-    user: User,
-    file: FileId,
-    lifetime: Duration,
-    only: Option<Vec<Zone>>,
-) -> Result<IssuedToken> {
-    let mut zones = holding_zones(state, file).await?;
-    if let Some(only) = &only {
-        zones.retain(|zone| only.contains(zone));
-    }
-    let token = Token::generate(Kind::Download);
-    let grant = Grant {
-        token_hash: token.hash(),
-        token_id: TokenId::new(),
-        file,
-        zones: only,
-        expires_at: Timestamp::now().checked_add(lifetime)?,
-        purpose: Purpose::Download,
-    };
-    let (token_id, expires_at) = (grant.token_id, grant.expires_at);
-    state.grants.commit(NewToken { grant, user_id: user.id }, zones).await?;
-    Ok(IssuedToken { token, token_id, expires_at })
 }

@@ -5,58 +5,77 @@ use axum::{
     http::{StatusCode, request::Parts},
 };
 use jiff::Timestamp;
-use lifecycle::http::Json;
+use lifecycle::{
+    api::{Conflict, Forbidden, TooMany, Unauthenticated},
+    http::Json,
+};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::ToSchema;
 
+use super::change_user::hashed;
 use crate::{
     app::State,
-    caller::Reader,
+    caller::Admin,
     command,
     error::{Error, Result, conflict, invalid},
-    passwords,
-    store::accounts::{self, Role},
+    peer::Client,
+    store::{
+        accounts::{self, Role},
+        audit::{self, Deed, Kind},
+    },
 };
 
 /// Who is to be let in.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewUser {
+    /// Its name.
+    #[schema(max_length = 254, pattern = "^[!-?A-~]+@[!-?A-~]+$")]
     email: String,
+    /// Its password.
+    #[schema(value_type = String, format = Password, min_length = 8, max_length = 1024)]
     password: SecretString,
+    /// A reader when absent.
     role: Option<Role>,
 }
 
-#[derive(Serialize)]
+/// Who was let in.
+#[derive(Serialize, ToSchema)]
 pub(super) struct CreatedUser {
     email: String,
     role: Role,
 }
 
 /// `POST /v1/users`: an admin makes any account; anyone makes a reader's where registration is open.
+#[utoipa::path(
+    post,
+    path = "/v1/users",
+    tag = "Accounts",
+    request_body = NewUser, security(("session" = []), ()),
+    responses((status = 201, description = "Made", body = CreatedUser), Unauthenticated, Forbidden, Conflict, TooMany)
+)]
 pub(super) async fn create_user(
     Shared(state): Shared<Arc<State>>,
+    Client(address): Client,
     mut parts: Parts,
     Json(new): Json<NewUser>,
 ) -> Result<(StatusCode, axum::Json<CreatedUser>)> {
     let role = new.role.unwrap_or(Role::Reader);
-    if !(state.config.access.open_registration && role == Role::Reader) {
-        let caller = Reader::from_request_parts(&mut parts, &state).await?;
-        if caller.user.role < Role::Admin {
-            return Err(Error::Forbidden("only an admin makes accounts here"));
-        }
-    }
+    let by = if state.config.access.open_registration && role == Role::Reader {
+        None
+    } else {
+        Some(Admin::from_request_parts(&mut parts, &state).await?.0.id)
+    };
     command::check_email(&new.email).map_err(invalid)?;
-    passwords::check(&new.password).map_err(invalid)?;
-    let hash = state.passwords.hash(new.password).await.map_err(|_| Error::Busy {
-        status: 429,
-        retry_after: 5,
-        detail: "too many passwords at once",
-    })??;
+    let (hash, now) = (hashed(&state, new.password).await?, Timestamp::now());
     let mut write = state.store.write().await?;
-    if !accounts::add_user(&mut write, &new.email, &hash, role, Timestamp::now()).await? {
+    if !accounts::add_user(&mut write, &new.email, &hash, role, now).await? {
         return Err(Error::Refused(conflict("taken", "There is an account of this name")));
     }
+    let deed = Deed::new(Kind::UserAdded).by(by, address).about(&new.email).with(json!({ "role": role }));
+    audit::record(&mut write, &[deed], now).await?;
     write.commit().await?;
     Ok((StatusCode::CREATED, axum::Json(CreatedUser { email: new.email, role })))
 }

@@ -10,6 +10,8 @@ use crate::app::State;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// `GET /livez`: the event loop turns.
+#[utoipa::path(get, path = "/livez", tag = "Operators", security(()),
+    responses((status = 200, description = "It turns", body = Object)))]
 pub(super) async fn show_livez() -> axum::Json<Value> {
     axum::Json(json!({ "status": "alive" }))
 }
@@ -17,6 +19,8 @@ pub(super) async fn show_livez() -> axum::Json<Value> {
 /// `GET /readyz`: the database answers; the bus and what waits for it are reported, but their state stops nothing.
 ///
 /// Reads alone: whoever asks often must not stand in the way of writes.
+#[utoipa::path(get, path = "/readyz", tag = "Operators", security(()),
+    responses((status = 200, description = "Ready", body = Object), (status = 503, description = "Not ready", body = Object)))]
 pub(super) async fn show_readyz(Shared(state): Shared<Arc<State>>) -> (StatusCode, axum::Json<Value>) {
     let stopping = state.shutdown.finishing().is_cancelled();
     let backlog = timeout(PATIENCE, state.store.backlog()).await.map_err(anyhow::Error::from);

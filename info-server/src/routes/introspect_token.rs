@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use axum::extract::State as Shared;
 use jiff::Timestamp;
-use lifecycle::http::Json;
+use lifecycle::{api::NotFound, http::Json};
 use wire::{server::Introspection, token::Grant};
 
 use crate::{
@@ -12,6 +12,13 @@ use crate::{
 };
 
 /// `POST /v1/tokens/introspect`: the grant behind a token that a file server has not heard of yet.
+#[utoipa::path(
+    post,
+    path = "/v1/tokens/introspect",
+    tag = "File servers",
+    request_body = Introspection, security(("server" = [])),
+    responses((status = 200, description = "What it grants", body = Grant), NotFound)
+)]
 pub(super) async fn introspect_token(
     Shared(state): Shared<Arc<State>>,
     _: FileServer,

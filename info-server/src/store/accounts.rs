@@ -1,13 +1,30 @@
 //! Accounts and their sessions.
 
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 use sqlx::Row as _;
-use wire::Digest;
+use wire::{Digest, SessionId, Zone, catalog::SessionInfo};
 
-use super::{Store, Write, tokens};
+use super::{Store, Write, corrupt, from_millis, tokens};
+
+/// Open sessions of one account; the oldest make room for new ones.
+const MAX_SESSIONS: u32 = 64;
 
 /// What an account may do; each role may do what those below it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum, serde::Deserialize, serde::Serialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    clap::ValueEnum,
+    serde::Deserialize,
+    serde::Serialize,
+    utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Lists and downloads.
@@ -47,15 +64,28 @@ pub struct User {
     pub role: Role,
 }
 
+/// An open session.
+#[derive(Debug, Clone)]
+pub struct Presence {
+    /// Whose it is.
+    pub user: User,
+    /// Where its holder said to be.
+    pub zone: Option<Zone>,
+}
+
 /// An account as `user list` shows it.
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, utoipa::ToSchema)]
 pub struct Account {
+    /// Row id; higher ones were made later.
+    pub id: i64,
     /// Its name.
     pub email: String,
     /// What it may do.
     pub role: Role,
     /// Whether it is shut.
     pub disabled: bool,
+    /// When it was made.
+    pub created_at: Timestamp,
 }
 
 /// What a log-in is checked against.
@@ -93,31 +123,76 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
-    pub async fn session_user(&self, token_hash: Digest, now: Timestamp) -> sqlx::Result<Option<User>> {
+    pub async fn session_user(&self, token_hash: Digest, now: Timestamp) -> sqlx::Result<Option<Presence>> {
         let row = sqlx::query(
-            "select users.id, users.role from sessions join users on users.id = sessions.user_id
+            "select users.id, users.role, sessions.zone from sessions join users on users.id = sessions.user_id
              where token_hash = ? and expires_at > ? and not disabled",
         )
         .bind(token_hash.as_bytes().as_slice())
         .bind(now.as_millisecond())
         .fetch_optional(&self.readers)
         .await?;
-        row.map(|row| Ok(User { id: row.try_get(0)?, role: Role::from_column(row.try_get(1)?) })).transpose()
+        row.map(|row| {
+            let zone = row.try_get::<Option<&str>, _>(2)?.map(|zone| zone.parse().map_err(corrupt)).transpose()?;
+            Ok(Presence { user: User { id: row.try_get(0)?, role: Role::from_column(row.try_get(1)?) }, zone })
+        })
+        .transpose()
     }
 
-    /// All accounts, by name.
+    /// The open sessions of an account, newest first; `current` is the one that asks.
     ///
     /// # Errors
     /// The database's.
-    pub async fn accounts(&self) -> sqlx::Result<Vec<Account>> {
+    pub async fn sessions(&self, user: i64, current: Digest, now: Timestamp) -> sqlx::Result<Vec<SessionInfo>> {
+        let rows = sqlx::query(
+            "select id, created_at, expires_at, address, token_hash from sessions
+             where user_id = ? and expires_at > ? order by created_at desc, id desc",
+        )
+        .bind(user)
+        .bind(now.as_millisecond())
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let address: Option<&str> = row.try_get(3)?;
+                Ok(SessionInfo {
+                    id: SessionId::try_from(row.try_get::<&[u8], _>(0)?).map_err(corrupt)?,
+                    created_at: from_millis(row.try_get(1)?)?,
+                    expires_at: from_millis(row.try_get(2)?)?,
+                    address: address.map(|address| address.parse().map_err(corrupt)).transpose()?,
+                    current: row.try_get::<&[u8], _>(4)? == current.as_bytes(),
+                })
+            })
+            .collect()
+    }
+
+    /// The name of the account with this row id.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn email(&self, id: i64) -> sqlx::Result<Option<String>> {
+        sqlx::query_scalar("select email from users where id = ?").bind(id).fetch_optional(&self.readers).await
+    }
+
+    /// At most `limit` accounts with row ids above `after`, oldest first.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn accounts(&self, after: i64, limit: u32) -> sqlx::Result<Vec<Account>> {
         let rows =
-            sqlx::query("select email, role, disabled from users order by email").fetch_all(&self.readers).await?;
+            sqlx::query("select id, email, role, disabled, created_at from users where id > ? order by id limit ?")
+                .bind(after)
+                .bind(limit)
+                .fetch_all(&self.readers)
+                .await?;
         rows.iter()
             .map(|row| {
                 Ok(Account {
-                    email: row.try_get(0)?,
-                    role: Role::from_column(row.try_get(1)?),
-                    disabled: row.try_get::<i64, _>(2)? != 0,
+                    id: row.try_get(0)?,
+                    email: row.try_get(1)?,
+                    role: Role::from_column(row.try_get(2)?),
+                    disabled: row.try_get::<i64, _>(3)? != 0,
+                    created_at: from_millis(row.try_get(4)?)?,
                 })
             })
             .collect()
@@ -147,69 +222,117 @@ pub async fn add_user(
     Ok(done.rows_affected() == 1)
 }
 
-/// Changes a password and ends the account's sessions; false when there is no such account.
-///
-/// # Errors
-/// The database's.
-pub async fn set_password(write: &mut Write, email: &str, password_hash: &str) -> sqlx::Result<bool> {
-    end_sessions(write, email).await?;
-    let done = sqlx::query("update users set password_hash = ? where email = ?")
-        .bind(password_hash)
-        .bind(email)
-        .execute(&mut **write)
-        .await?;
-    Ok(done.rows_affected() == 1)
+/// What is to be different about an account.
+#[derive(Debug, Default)]
+pub struct Change {
+    /// Shut or open again.
+    pub disabled: Option<bool>,
+    /// Another role.
+    pub role: Option<Role>,
+    /// Argon2id of another password, in PHC form.
+    pub password_hash: Option<String>,
 }
 
-/// Shuts or reopens an account and ends its sessions; shutting it revokes its tokens, too. False when there is no such
-/// account.
+/// What became of a [`Change`].
+#[derive(Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// It is so now; the newest event, if any tokens were ended.
+    Done {
+        /// Its number.
+        newest: Option<u64>,
+    },
+    /// There is no such account.
+    Unknown,
+    /// Nobody could administer this server any more.
+    LastAdmin,
+}
+
+/// Changes an account. Whoever lost a right, or whose password may have been known to others, loses all sessions and all
+/// tokens, also those of downloads that run.
 ///
 /// # Errors
 /// The database's.
-pub async fn set_disabled(write: &mut Write, email: &str, disabled: bool, now: Timestamp) -> sqlx::Result<bool> {
-    end_sessions(write, email).await?;
-    if disabled {
-        tokens::revoke_all_of(write, email, now).await?;
+pub async fn change(write: &mut Write, email: &str, change: &Change, now: Timestamp) -> sqlx::Result<Changed> {
+    let row = sqlx::query("select id, role, disabled from users where email = ?").bind(email);
+    let Some(row) = row.fetch_optional(&mut **write).await? else { return Ok(Changed::Unknown) };
+    let (id, role) = (row.try_get::<i64, _>(0)?, Role::from_column(row.try_get(1)?));
+    let disabled = row.try_get::<i64, _>(2)? != 0;
+    let (new_role, new_disabled) = (change.role.unwrap_or(role), change.disabled.unwrap_or(disabled));
+    let loses_admin = role == Role::Admin && !disabled && (new_disabled || new_role < Role::Admin);
+    if loses_admin && !has_other_admin(write, id).await? {
+        return Ok(Changed::LastAdmin);
     }
-    let done = sqlx::query("update users set disabled = ? where email = ?")
-        .bind(i64::from(disabled))
-        .bind(email)
+    sqlx::query("update users set role = ?, disabled = ?, password_hash = coalesce(?, password_hash) where id = ?")
+        .bind(new_role.as_str())
+        .bind(i64::from(new_disabled))
+        .bind(change.password_hash.as_deref())
+        .bind(id)
         .execute(&mut **write)
         .await?;
-    Ok(done.rows_affected() == 1)
+    let ends = new_disabled || new_role < role || change.password_hash.is_some();
+    let newest = if ends {
+        sqlx::query("delete from sessions where user_id = ?").bind(id).execute(&mut **write).await?;
+        tokens::revoke_all_of(write, id, now).await?
+    } else {
+        None
+    };
+    Ok(Changed::Done { newest })
 }
 
-async fn end_sessions(write: &mut Write, email: &str) -> sqlx::Result<()> {
-    sqlx::query("delete from sessions where user_id = (select id from users where email = ?)")
-        .bind(email)
-        .execute(&mut **write)
-        .await?;
-    Ok(())
+async fn has_other_admin(write: &mut Write, id: i64) -> sqlx::Result<bool> {
+    sqlx::query_scalar("select exists (select 1 from users where role = 'admin' and not disabled and id <> ?)")
+        .bind(id)
+        .fetch_one(&mut **write)
+        .await
 }
 
-/// Begins a session, and forgets those that have ended.
+/// A session to be opened.
+#[derive(Debug)]
+pub struct NewSession<'a> {
+    /// Of its token.
+    pub token_hash: Digest,
+    /// Whose it is.
+    pub user_id: i64,
+    /// When it ends.
+    pub expires_at: Timestamp,
+    /// From where it is opened.
+    pub address: Option<IpAddr>,
+    /// The zone of requests that name none.
+    pub zone: Option<&'a Zone>,
+}
+
+/// Begins a session, and forgets those that have ended and the oldest beyond `MAX_SESSIONS`.
 ///
 /// # Errors
 /// The database's.
-pub async fn add_session(
-    write: &mut Write,
-    token_hash: Digest,
-    user_id: i64,
-    now: Timestamp,
-    expires_at: Timestamp,
-) -> sqlx::Result<()> {
+pub async fn add_session(write: &mut Write, new: &NewSession<'_>, now: Timestamp) -> sqlx::Result<()> {
     sqlx::query("delete from sessions where expires_at <= ?").bind(now.as_millisecond()).execute(&mut **write).await?;
-    sqlx::query("insert into sessions (token_hash, user_id, created_at, expires_at) values (?, ?, ?, ?)")
-        .bind(token_hash.as_bytes().as_slice())
-        .bind(user_id)
-        .bind(now.as_millisecond())
-        .bind(expires_at.as_millisecond())
-        .execute(&mut **write)
-        .await?;
+    sqlx::query(
+        "insert into sessions (token_hash, user_id, created_at, expires_at, id, address, zone)
+         values (?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(new.token_hash.as_bytes().as_slice())
+    .bind(new.user_id)
+    .bind(now.as_millisecond())
+    .bind(new.expires_at.as_millisecond())
+    .bind(SessionId::new().as_bytes().as_slice())
+    .bind(new.address.map(|address| address.to_string()))
+    .bind(new.zone.map(Zone::as_str))
+    .execute(&mut **write)
+    .await?;
+    // Ids ascend with time, also within a millisecond.
+    sqlx::query(
+        "delete from sessions where token_hash in
+         (select token_hash from sessions where user_id = ? order by created_at desc, id desc limit -1 offset ?)",
+    )
+    .bind(new.user_id)
+    .bind(MAX_SESSIONS)
+    .execute(&mut **write)
+    .await?;
     Ok(())
 }
 
-/// Ends one session.
+/// Ends the session with this token.
 ///
 /// # Errors
 /// The database's.
@@ -219,4 +342,113 @@ pub async fn end_session(write: &mut Write, token_hash: Digest) -> sqlx::Result<
         .execute(&mut **write)
         .await?;
     Ok(())
+}
+
+/// Ends the session of this name, of `owner` or, without one, of anybody; false when there is none.
+///
+/// # Errors
+/// The database's.
+pub async fn end_named_session(write: &mut Write, id: SessionId, owner: Option<i64>) -> sqlx::Result<bool> {
+    let done = sqlx::query("delete from sessions where id = ?1 and (?2 is null or user_id = ?2)")
+        .bind(id.as_bytes().as_slice())
+        .bind(owner)
+        .execute(&mut **write)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Ends all sessions of an account but the one with this token; how many.
+///
+/// # Errors
+/// The database's.
+pub async fn end_other_sessions(write: &mut Write, user_id: i64, kept: Digest) -> sqlx::Result<u64> {
+    let done = sqlx::query("delete from sessions where user_id = ? and token_hash <> ?")
+        .bind(user_id)
+        .bind(kept.as_bytes().as_slice())
+        .execute(&mut **write)
+        .await?;
+    Ok(done.rows_affected())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn store() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("x.sqlite")).await.unwrap();
+        let mut write = store.write().await.unwrap();
+        for (email, role) in [("a@x", Role::Admin), ("b@x", Role::Admin), ("c@x", Role::Publisher)] {
+            assert!(add_user(&mut write, email, "hash", role, Timestamp::now()).await.unwrap());
+        }
+        write.commit().await.unwrap();
+        (folder, store)
+    }
+
+    async fn changed(store: &Store, email: &str, what: Change) -> Changed {
+        let mut write = store.write().await.unwrap();
+        let changed = change(&mut write, email, &what, Timestamp::now()).await.unwrap();
+        write.commit().await.unwrap();
+        changed
+    }
+
+    async fn log_in(store: &Store, user_id: i64, n: u64) -> Digest {
+        let token_hash = Digest::of(&n.to_be_bytes());
+        let now = Timestamp::now();
+        let expires_at = now.checked_add(std::time::Duration::from_secs(60)).unwrap();
+        let new = NewSession { token_hash, user_id, expires_at, address: None, zone: None };
+        let mut write = store.write().await.unwrap();
+        add_session(&mut write, &new, now).await.unwrap();
+        write.commit().await.unwrap();
+        token_hash
+    }
+
+    #[tokio::test]
+    async fn the_last_open_admin_stays() {
+        let (_folder, store) = store().await;
+        let shut = || Change { disabled: Some(true), ..Change::default() };
+        let demoted = || Change { role: Some(Role::Reader), ..Change::default() };
+        let done = Changed::Done { newest: None };
+        assert_eq!(changed(&store, "A@X", shut()).await, done);
+        assert_eq!(changed(&store, "b@x", shut()).await, Changed::LastAdmin);
+        assert_eq!(changed(&store, "b@x", demoted()).await, Changed::LastAdmin);
+        assert_eq!(changed(&store, "a@x", demoted()).await, done, "a shut admin counts for nothing");
+        assert_eq!(changed(&store, "c@x", shut()).await, done);
+        assert_eq!(changed(&store, "nobody@x", shut()).await, Changed::Unknown);
+    }
+
+    #[tokio::test]
+    async fn sessions_are_few_and_end_when_a_right_is_lost() {
+        let (_folder, store) = store().await;
+        let first = log_in(&store, 3, 0).await;
+        let mut last = first;
+        for n in 1..=u64::from(MAX_SESSIONS) {
+            last = log_in(&store, 3, n).await;
+        }
+        let now = Timestamp::now();
+        let open = store.sessions(3, last, now).await.unwrap();
+        assert_eq!(open.len(), MAX_SESSIONS as usize);
+        assert!(open.first().unwrap().current, "newest first");
+        assert!(store.session_user(first, now).await.unwrap().is_none(), "the oldest made room");
+        let mut write = store.write().await.unwrap();
+        let name = open.get(1).unwrap().id;
+        assert!(!end_named_session(&mut write, name, Some(1)).await.unwrap(), "of somebody else");
+        assert!(end_named_session(&mut write, name, Some(3)).await.unwrap());
+        assert_eq!(end_other_sessions(&mut write, 3, last).await.unwrap(), u64::from(MAX_SESSIONS) - 2);
+        write.commit().await.unwrap();
+        for what in [
+            Change { disabled: Some(true), ..Change::default() },
+            Change { password_hash: Some("other".to_owned()), ..Change::default() },
+            Change { role: Some(Role::Reader), ..Change::default() },
+        ] {
+            assert!(matches!(
+                changed(&store, "c@x", Change { disabled: Some(false), ..Change::default() }).await,
+                Changed::Done { .. }
+            ));
+            let session = log_in(&store, 3, 1000).await;
+            assert!(store.session_user(session, now).await.unwrap().is_some());
+            assert!(matches!(changed(&store, "c@x", what).await, Changed::Done { .. }));
+            assert_eq!(store.sessions(3, session, now).await.unwrap(), []);
+        }
+    }
 }

@@ -36,7 +36,7 @@ pub enum Reach {
 pub enum Sent {
     /// The broker took it for at least one queue.
     Confirmed,
-    /// No queue was bound for it; the log covers it.
+    /// No queue was bound for it, or one did not confirm it; the log covers it.
     Unrouted,
 }
 
@@ -83,17 +83,18 @@ pub async fn mark(write: &mut Write, seqs: &[u64], sent: Sent) -> sqlx::Result<(
     Ok(())
 }
 
-/// Forgets facts older than `before` that are on their way; readers further behind get a snapshot instead.
+/// Forgets facts older than `before`; readers further behind get a snapshot instead. Those that still wait for the bus go
+/// too: a broker that is away for weeks must not fill the disk, and who heard nothing from it has read the log.
 ///
 /// # Errors
 /// The database's.
 pub async fn trim(write: &mut Write, before: Timestamp, most: u32) -> sqlx::Result<u64> {
     let trimmed = sqlx::query(
         "delete from outbox where seq in
-             (select seq from outbox where at < ? and sent > 0 order by seq limit ?) returning stream, seq",
+             (select seq from (select seq, at from outbox order by seq limit ?) where at < ?) returning stream, seq",
     )
-    .bind(before.as_millisecond())
     .bind(most)
+    .bind(before.as_millisecond())
     .fetch_all(&mut **write)
     .await?;
     let mut newest: BTreeMap<String, i64> = BTreeMap::new();
@@ -135,11 +136,12 @@ impl Store {
         Ok((to_u64(row.try_get(0)?)?, oldest.map(from_millis).transpose()?))
     }
 
-    /// The facts of some streams after `after`, in order, and the number up to which they are all.
+    /// The facts of some streams after `after`, in order, and the number up to which they are all, for a reader that has
+    /// seen none beyond `seen`.
     ///
     /// # Errors
     /// The database's.
-    pub async fn facts_after(&self, streams: &[Stream], after: u64, most: u32) -> sqlx::Result<Reach> {
+    pub async fn facts_after(&self, streams: &[Stream], (after, seen): (u64, u64), most: u32) -> sqlx::Result<Reach> {
         let epoch = self.epoch();
         let mut read = self.readers.begin().await?;
         let names = serde_json::to_string(streams).map_err(corrupt)?;
@@ -149,7 +151,7 @@ impl Store {
                 .fetch_one(&mut *read)
                 .await?;
         let last = last_seq(&mut read).await?;
-        if after > last {
+        if after.max(seen) > last {
             return Ok(Reach::Ahead);
         }
         if after < to_u64(gone.unwrap_or(0))? {
@@ -185,22 +187,24 @@ impl Store {
         last_seq(&mut *self.readers.acquire().await?).await
     }
 
-    /// The newest number of each of some streams.
+    /// The newest number of each of some streams, and of all there are, at one moment.
     ///
     /// # Errors
     /// The database's.
-    pub async fn newest(&self, streams: &[Stream]) -> sqlx::Result<BTreeMap<Stream, u64>> {
+    pub async fn newest(&self, streams: &[Stream]) -> sqlx::Result<(BTreeMap<Stream, u64>, u64)> {
+        let mut read = self.readers.begin().await?;
+        let last = last_seq(&mut read).await?;
         let names = serde_json::to_string(streams).map_err(corrupt)?;
         let rows = sqlx::query("select stream, seq from streams where stream in (select value from json_each(?))")
             .bind(names)
-            .fetch_all(&self.readers)
+            .fetch_all(&mut *read)
             .await?;
         let mut newest: BTreeMap<Stream, u64> = streams.iter().map(|stream| (stream.clone(), 0)).collect();
         for row in rows {
             let stream: Stream = row.try_get::<&str, _>(0)?.parse().map_err(corrupt)?;
             newest.insert(stream, to_u64(row.try_get(1)?)?);
         }
-        Ok(newest)
+        Ok((newest, last))
     }
 }
 

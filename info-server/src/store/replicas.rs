@@ -28,6 +28,25 @@ impl Store {
             .await?;
         rows.iter().map(read_replica).collect()
     }
+
+    /// The holders of a file's published chunks that found another SHA-256 of the whole than its publisher said, and which.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn disagreeing(&self, file: FileId) -> sqlx::Result<Vec<(ServerId, Digest)>> {
+        let rows = sqlx::query(
+            "select server_id, replicas.sha256 from replicas join files on files.id = file_id
+             where file_id = ? and replicas.root = files.root and replicas.sha256 <> files.sha256",
+        )
+        .bind(file.as_bytes().as_slice())
+        .fetch_all(&self.readers)
+        .await?;
+        let read = |row: &SqliteRow| {
+            let server = row.try_get::<&str, _>(0)?.parse().map_err(corrupt)?;
+            Ok((server, Digest::try_from(row.try_get::<&[u8], _>(1)?).map_err(corrupt)?))
+        };
+        rows.iter().map(read).collect()
+    }
 }
 
 fn read_replica(row: &SqliteRow) -> sqlx::Result<Replica> {
@@ -46,9 +65,9 @@ fn read_replica(row: &SqliteRow) -> sqlx::Result<Replica> {
 pub async fn report(write: &mut Write, file: FileId, server: &ServerId, report: &ReplicaReport) -> sqlx::Result<()> {
     let runs = serde_json::to_string(&report.runs).map_err(corrupt)?;
     sqlx::query(
-        "insert into replicas (file_id, server_id, counter, runs, root) values (?, ?, ?, ?, ?)
+        "insert into replicas (file_id, server_id, counter, runs, root, sha256) values (?, ?, ?, ?, ?, ?)
          on conflict (file_id, server_id) do update set counter = excluded.counter, runs = excluded.runs,
-             root = excluded.root
+             root = excluded.root, sha256 = excluded.sha256
          where excluded.counter > counter",
     )
     .bind(file.as_bytes().as_slice())
@@ -56,6 +75,7 @@ pub async fn report(write: &mut Write, file: FileId, server: &ServerId, report: 
     .bind(to_i64(report.counter))
     .bind(runs)
     .bind(report.root.as_ref().map(|root| root.as_bytes().as_slice()))
+    .bind(report.sha256.as_ref().map(|sha256| sha256.as_bytes().as_slice()))
     .execute(&mut **write)
     .await?;
     Ok(())

@@ -28,6 +28,10 @@ pub struct Enrolled {
     pub free_bytes: u64,
     /// When this row was written.
     pub last_seen: Timestamp,
+    /// How much of a zone's files it should hold beside the others.
+    pub weight: u32,
+    /// Whether it is being emptied.
+    pub draining: bool,
 }
 
 impl Store {
@@ -37,7 +41,7 @@ impl Store {
     /// The database's.
     pub async fn enrolled(&self) -> sqlx::Result<Vec<Enrolled>> {
         let rows = sqlx::query(
-            "select id, zone, url, secret_sha256, instance, present, reachable, free_bytes, last_seen
+            "select id, zone, url, secret_sha256, instance, present, reachable, free_bytes, last_seen, weight, draining
              from servers order by id",
         )
         .fetch_all(&self.readers)
@@ -54,23 +58,26 @@ impl Store {
                     reachable: row.try_get::<i64, _>(6)? != 0,
                     free_bytes: to_u64(row.try_get(7)?)?,
                     last_seen: from_millis(row.try_get(8)?)?,
+                    weight: row.try_get(9)?,
+                    draining: row.try_get::<i64, _>(10)? != 0,
                 })
             })
             .collect()
     }
 }
 
-/// Stores a server's registration; its secret never changes.
+/// Stores a server's registration; its secret never changes, and whether it is being emptied does not by registering.
 ///
 /// # Errors
 /// The database's.
 pub async fn save(write: &mut Write, server: &Enrolled) -> sqlx::Result<()> {
     sqlx::query(
-        "insert into servers (id, zone, url, secret_sha256, instance, present, reachable, free_bytes, last_seen)
-         values (?, ?, ?, ?, ?, ?, ?, ?, ?)
+        "insert into servers (id, zone, url, secret_sha256, instance, present, reachable, free_bytes, last_seen,
+             weight, draining)
+         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          on conflict (id) do update set zone = excluded.zone, url = excluded.url, instance = excluded.instance,
              present = excluded.present, reachable = excluded.reachable, free_bytes = excluded.free_bytes,
-             last_seen = excluded.last_seen",
+             last_seen = excluded.last_seen, weight = excluded.weight",
     )
     .bind(server.id.as_str())
     .bind(server.zone.as_str())
@@ -81,7 +88,22 @@ pub async fn save(write: &mut Write, server: &Enrolled) -> sqlx::Result<()> {
     .bind(i64::from(server.reachable))
     .bind(to_i64(server.free_bytes))
     .bind(server.last_seen.as_millisecond())
+    .bind(server.weight)
+    .bind(i64::from(server.draining))
     .execute(&mut **write)
     .await?;
+    Ok(())
+}
+
+/// Stores whether a server is being emptied.
+///
+/// # Errors
+/// The database's.
+pub async fn drain(write: &mut Write, id: &ServerId, draining: bool) -> sqlx::Result<()> {
+    sqlx::query("update servers set draining = ? where id = ?")
+        .bind(i64::from(draining))
+        .bind(id.as_str())
+        .execute(&mut **write)
+        .await?;
     Ok(())
 }

@@ -1,15 +1,22 @@
 //! Tokens, as hashes.
 
+use std::{collections::HashSet, net::IpAddr};
+
 use jiff::Timestamp;
 use serde::Serialize;
+use serde_json::json;
 use sqlx::{Row as _, sqlite::SqliteRow};
 use wire::{
     Digest, TokenId,
     event::{Fact, Stream},
-    token::{Grant, Revocation},
+    token::{Grant, Purpose, Revocation},
 };
 
-use super::{Store, Write, corrupt, from_millis, outbox};
+use super::{
+    Store, Write,
+    audit::{self, Deed, Kind},
+    corrupt, from_millis, hex, outbox,
+};
 
 /// Revocations in one event.
 const TOGETHER: usize = 256;
@@ -21,6 +28,20 @@ pub struct NewToken {
     pub grant: Grant,
     /// Whose it is.
     pub user_id: i64,
+    /// The log-in by which it was asked for, if a person asked: without it there is no token.
+    pub session: Option<Digest>,
+    /// From where it was asked for.
+    pub address: Option<IpAddr>,
+}
+
+impl NewToken {
+    /// The row of the audit log.
+    fn deed(&self) -> Deed {
+        let Grant { token_id, file, zones, expires_at, purpose, .. } = &self.grant;
+        let upload = matches!(purpose, Purpose::Upload { .. });
+        let detail = json!({ "token_id": token_id, "zones": zones, "expires_at": expires_at, "upload": upload });
+        Deed::new(Kind::Grant).by(self.user_id, self.address).about(file).with(detail)
+    }
 }
 
 /// One row on its way into `json_each`.
@@ -30,41 +51,49 @@ struct Row<'a> {
     id: String,
     file: String,
     user: i64,
+    session: Option<String>,
     expires: i64,
     claims: &'a Grant,
 }
 
-/// Stores many tokens in one statement, which is what makes a group commit cheap.
+/// Stores many tokens in one statement, which is what makes a group commit cheap, and their audit rows in another one.
+/// Returns the hashes of those that were stored: a log-in may have ended since it was looked at, and whoever ended it has
+/// revoked the tokens that there were.
 ///
 /// # Errors
 /// The database's.
-pub async fn add_tokens(write: &mut Write, tokens: &[NewToken]) -> sqlx::Result<()> {
+pub async fn add_tokens(write: &mut Write, tokens: &[NewToken]) -> sqlx::Result<HashSet<Digest>> {
     let rows: Vec<Row<'_>> = tokens
         .iter()
-        .map(|NewToken { grant, user_id }| Row {
+        .map(|NewToken { grant, user_id, session, .. }| Row {
             hash: grant.token_hash.to_string(),
             id: hex(grant.token_id.as_bytes()),
             file: hex(grant.file.as_bytes()),
             user: *user_id,
+            session: session.map(|session| session.to_string()),
             expires: grant.expires_at.as_millisecond(),
             claims: grant,
         })
         .collect();
     let rows = serde_json::to_string(&rows).map_err(corrupt)?;
-    sqlx::query(
+    let stored = sqlx::query_scalar::<_, Vec<u8>>(
         "insert into tokens (token_hash, token_id, file_id, user_id, expires_at, claims)
          select unhex(value ->> 'hash'), unhex(value ->> 'id'), unhex(value ->> 'file'), value ->> 'user',
                 value ->> 'expires', value -> 'claims'
-         from json_each(?)",
+         from json_each(?)
+         where value ->> 'session' is null
+            or exists (select 1 from sessions where token_hash = unhex(value ->> 'session'))
+         returning token_hash",
     )
     .bind(rows)
-    .execute(&mut **write)
+    .fetch_all(&mut **write)
     .await?;
-    Ok(())
-}
-
-fn hex(raw: &[u8; 16]) -> String {
-    raw.iter().map(|byte| format!("{byte:02x}")).collect()
+    let stored: HashSet<Digest> =
+        stored.iter().map(|hash| Digest::try_from(hash.as_slice()).map_err(corrupt)).collect::<sqlx::Result<_>>()?;
+    let deeds: Vec<Deed> =
+        tokens.iter().filter(|token| stored.contains(&token.grant.token_hash)).map(NewToken::deed).collect();
+    audit::record(write, &deeds, Timestamp::now()).await?;
+    Ok(stored)
 }
 
 /// A live token's owner and what must be said when it is revoked.
@@ -90,26 +119,27 @@ pub async fn revoke(write: &mut Write, token_hash: Digest) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Ends every live token of an account and tells every server.
+/// Ends every live token of an account and tells every server; the newest event, if there was anything to tell.
 ///
 /// # Errors
 /// The database's.
-pub async fn revoke_all_of(write: &mut Write, email: &str, now: Timestamp) -> sqlx::Result<()> {
+pub async fn revoke_all_of(write: &mut Write, user_id: i64, now: Timestamp) -> sqlx::Result<Option<u64>> {
     let rows = sqlx::query(
         "update tokens set revoked = 1
-         where user_id = (select id from users where email = ?) and expires_at > ? and not revoked
+         where user_id = ? and expires_at > ? and not revoked
          returning token_hash, token_id, expires_at",
     )
-    .bind(email)
+    .bind(user_id)
     .bind(now.as_millisecond())
     .fetch_all(&mut **write)
     .await?;
     let revoked = rows.iter().map(read_revocation).collect::<sqlx::Result<Vec<_>>>()?;
+    let mut newest = None;
     for tokens in revoked.chunks(TOGETHER) {
         let fact = Fact::TokenRevoked { tokens: tokens.to_vec() };
-        outbox::append(write, &Stream::All, &fact, now).await?;
+        newest = Some(outbox::append(write, &Stream::All, &fact, now).await?);
     }
-    Ok(())
+    Ok(newest)
 }
 
 fn read_revocation(row: &SqliteRow) -> sqlx::Result<Revocation> {

@@ -1,0 +1,1 @@
+update files set deleted_seq = 1 where state = 'deleting';
