@@ -10,13 +10,15 @@ use std::{
 use anyhow::Context as _;
 use bus::{Amqp, EventBus, Outbox, Subscription};
 use jiff::Timestamp;
-use lifecycle::{
-    Shutdown, Tasks,
-    listen::{self, Limits},
-};
+use lifecycle::{Shutdown, Tasks, listen};
+use origin::{Guard, Origins};
 use secrecy::ExposeSecret as _;
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, watch},
+};
 use tokio_util::sync::CancellationToken;
+use transfer::pace::Pace;
 use url::Url;
 use wire::ServerId;
 
@@ -27,12 +29,18 @@ use crate::{
     catchup::Follower,
     clock::Clock,
     config::Config,
+    fetch::{Fetcher, Hints},
     identity::Identity,
     info::InfoServer,
     metrics::Metrics,
+    notices, reconcile,
     registration::Registration,
+    replicate::Replicator,
     reports::Reporter,
+    room,
     routes::router,
+    running::Running,
+    scrub::Scrubber,
     sendfile::Sendfile,
     server::Server,
     slots,
@@ -54,6 +62,23 @@ pub struct App {
     registration: Registration,
     follower: Arc<Follower>,
     has_broker: bool,
+    scrub_now: ScrubNow,
+    origins: Origins,
+}
+
+/// Asks a server to read everything it holds again, now.
+#[derive(Debug, Clone, Default)]
+pub struct ScrubNow(Arc<Notify>);
+
+impl ScrubNow {
+    /// Asks; a round that runs begins anew.
+    pub fn ask(&self) {
+        self.0.notify_one();
+    }
+
+    pub(crate) async fn asked(&self) {
+        self.0.notified().await;
+    }
 }
 
 impl App {
@@ -65,6 +90,7 @@ impl App {
         config.check()?;
         let join_secret = config.upstream.join_secret()?;
         let broker = config.upstream.broker()?;
+        let origins = Origins::new(&config.reach, Guard::PublicOnly)?;
         let (server, queue) = open(&config, broker.as_ref().map(|url| url.expose_secret())).await?;
         let server = Arc::new(server);
         let listener = listen::bind(config.listen.listen).await?;
@@ -75,8 +101,25 @@ impl App {
             None => Advertised::Fixed(Url::parse(&format!("http://{address}"))?),
         };
         let follower = Arc::new(Follower::new(server.clone()));
-        let registration = Registration { server: server.clone(), follower: follower.clone(), advertised, join_secret };
-        Ok(Self { config, listener, address, server, queue, registration, follower, has_broker: broker.is_some() })
+        let registration = Registration {
+            server: server.clone(),
+            follower: follower.clone(),
+            advertised,
+            join_secret,
+            weight: config.replication.weight,
+        };
+        Ok(Self {
+            config,
+            listener,
+            address,
+            server,
+            queue,
+            registration,
+            follower,
+            has_broker: broker.is_some(),
+            scrub_now: ScrubNow::default(),
+            origins,
+        })
     }
 
     /// Where the server listens.
@@ -89,6 +132,11 @@ impl App {
         &self.server.identity.id
     }
 
+    /// What asks this server to read everything it holds again.
+    pub fn scrub_now(&self) -> ScrubNow {
+        self.scrub_now.clone()
+    }
+
     pub(crate) fn server(&self) -> Arc<Server> {
         self.server.clone()
     }
@@ -98,14 +146,16 @@ impl App {
     /// # Errors
     /// When something that should have gone on for ever ended.
     pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
-        let Self { config, listener, address, server, queue, registration, follower, has_broker } = self;
+        let Self { config, listener, address, server, queue, registration, follower, has_broker, scrub_now, origins } =
+            self;
         tracing::info!(server = %server.identity.id, zone = %server.zone, %address, "listening");
-        let limits = Limits { connections: config.limits.connections, ..Limits::default() };
+        let limits = config.peers.limits(config.limits.max_connections, config.limits.open_files);
         let mut tasks = Tasks::new();
         // Cancelled once no request is left: until then chunks may still be waiting for their sync.
         let drained = CancellationToken::new();
         tasks.spawn("commits", server.blobs.clone().keep_committing(queue, drained.clone()));
-        let serving = listen::serve_over(Sendfile, listener, router(server.clone()), limits, shutdown.clone());
+        let transport = Sendfile::new(config.limits.max_rate.map(|rate| rate.as_u64()));
+        let serving = listen::serve_over(transport, listener, router(server.clone()), limits, shutdown.clone());
         tasks.spawn("listener", async move {
             let _drained = drained.drop_guard();
             serving.await
@@ -114,12 +164,21 @@ impl App {
         tasks.spawn("heartbeat", registration.keep_registered(shutdown.clone()));
         if has_broker {
             tasks.spawn("catch-up", follower.clone().keep_in_step(shutdown.clone()));
+            tasks.spawn("notices", notices::keep_asking(server.clone(), follower.clone(), shutdown.clone()));
         }
         tasks.spawn("facts", follow(server.clone(), follower, shutdown.clone()));
         tasks.spawn("reports", Reporter(server.clone()).keep_reporting(shutdown.clone()));
+        tasks.spawn("reconciliation", reconcile::keep_reconciling(server.clone(), shutdown.clone()));
         tasks.spawn("removals", server.blobs.clone().keep_removing(shutdown.clone()));
         tasks.spawn("read-back", server.blobs.clone().keep_reading_back(shutdown.clone()));
         tasks.spawn("pruning", keep_pruning(server.clone(), config.limits.tokens, shutdown.clone()));
+        tasks.spawn("room", room::keep_looking(server.blobs.clone(), shutdown.clone()));
+        let replicator = Replicator::new(server.clone(), config.replication.replications)?;
+        tasks.spawn("replication", replicator.keep_replicating(shutdown.clone()));
+        let fetcher = Fetcher::new(server.clone(), origins, config.fetching.fetches);
+        tasks.spawn("fetches", fetcher.keep_fetching(shutdown.clone()));
+        let scrubber = Scrubber::new(server.clone(), &config.replication, scrub_now);
+        tasks.spawn("scrub", scrubber.keep_scrubbing(shutdown.clone()));
         let outcome = tasks.run(&shutdown).await;
         server.store.close().await;
         tracing::info!(server = %server.identity.id, "stopped");
@@ -145,13 +204,17 @@ async fn open(config: &Config, broker: Option<&str>) -> anyhow::Result<(Server, 
         zone: config.listen.zone.clone(),
         blobs,
         tokens: Tokens::new(store.clone(), info.clone(), metrics.clone(), config.limits.token_cache),
-        running: Arc::default(),
+        running: Arc::new(Running::new(config.limits.max_rate_per_client.map(|rate| rate.as_u64()))),
         clock: Clock::new(store.high_water().await?, Timestamp::now(), Instant::now()),
         store,
         metrics,
         info,
         bus,
+        pace: Pace::default(),
         registered: watch::Sender::new(false),
+        usurped: watch::Sender::new(false),
+        hints: Hints::default(),
+        asking: Notify::new(),
         draining: AtomicBool::new(false),
         probing: Arc::default(),
     };
@@ -161,13 +224,15 @@ async fn open(config: &Config, broker: Option<&str>) -> anyhow::Result<(Server, 
 /// The data folder, locked.
 async fn take_folder(config: &Config) -> anyhow::Result<(PathBuf, Folder)> {
     let (slots, data, partial) = (config.storage.slots.clone(), config.storage.data.clone(), config.partial_folder());
-    blocking(move || {
+    let reserve = config.storage.reserve;
+    let (data, folder) = blocking(move || {
         Ok(match slots {
             Some(slots) => slots::take(&slots),
             None => Folder::prepare(&data, &partial).map(|folder| (data, folder)),
         })
     })
-    .await?
+    .await??;
+    Ok((data, folder.keep_free(reserve)))
 }
 
 async fn drain(server: Arc<Server>, shutdown: Shutdown) -> anyhow::Result<()> {
@@ -177,15 +242,32 @@ async fn drain(server: Arc<Server>, shutdown: Shutdown) -> anyhow::Result<()> {
 }
 
 async fn follow(server: Arc<Server>, follower: Arc<Follower>, shutdown: Shutdown) -> anyhow::Result<()> {
-    // The log answers only those who are known, and of two processes with one identity only the registered one may take
-    // messages from their queue.
-    let mut registered = server.registered.subscribe();
-    tokio::select! {
-        known = registered.wait_for(|registered| *registered) => drop(known?),
-        () = shutdown.finishing().cancelled() => return Ok(()),
-    }
     let subscription = Subscription { server: server.identity.id.clone(), zone: server.zone.clone() };
-    Ok(server.bus.subscribe(&subscription, follower.as_ref(), shutdown.finishing()).await?)
+    let (mut registered, mut usurped) = (server.registered.subscribe(), server.usurped.subscribe());
+    while !shutdown.finishing().is_cancelled() {
+        // The log answers only those who are known, and of two processes with one identity only the registered one may take
+        // messages from their queue.
+        tokio::select! {
+            known = registered.wait_for(|registered| *registered) => drop(known?),
+            () = shutdown.finishing().cancelled() => break,
+        }
+        let stop = shutdown.finishing().child_token();
+        let subscribed = server.bus.subscribe(&subscription, follower.as_ref(), &stop);
+        let watched = async {
+            let ended = usurped.wait_for(|usurped| *usurped).await.map(drop);
+            stop.cancel();
+            ended
+        };
+        tokio::pin!(subscribed);
+        tokio::select! {
+            ended = &mut subscribed => ended?,
+            watched = watched => {
+                watched?;
+                subscribed.await?;
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn keep_pruning(server: Arc<Server>, most: u32, shutdown: Shutdown) -> anyhow::Result<()> {

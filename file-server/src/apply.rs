@@ -36,6 +36,23 @@ pub(crate) fn place(event: &Event, cursors: &Cursors, own: &[wire::event::Stream
     }
 }
 
+/// What of some events that came together is to be remembered, and how many of them that settles; less than all when the
+/// log must be read before the next one.
+pub(crate) fn leading(events: &[Event], cursors: &Cursors, own: &[wire::event::Stream]) -> (Vec<Event>, usize) {
+    let (mut cursors, mut next) = (cursors.clone(), Vec::new());
+    for (settled, event) in events.iter().enumerate() {
+        match place(event, &cursors, own) {
+            Place::Gap => return (next, settled),
+            Place::Seen | Place::Foreign => {}
+            Place::Next => {
+                cursors.streams.insert(event.stream.clone(), event.seq);
+                next.push(event.clone());
+            }
+        }
+    }
+    (next, events.len())
+}
+
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
@@ -74,6 +91,10 @@ mod tests {
         ] {
             assert_eq!(place(&event(stream, prev, seq), &cursors, &own), expected, "{stream} {prev} {seq}");
         }
+        let run = [(0, 5), (5, 6), (5, 6), (6, 9), (11, 12), (12, 13)].map(|(prev, seq)| event(&own[0], prev, seq));
+        let (next, settled) = leading(&run, &cursors, &own);
+        assert_eq!((next.iter().map(|event| event.seq).collect::<Vec<_>>(), settled), (vec![5, 6, 9], 4));
+
         let restored = Cursors { epoch: Some(Epoch::new()), ..cursors.clone() };
         assert_eq!(place(&event(&Stream::All, 10, 12), &restored, &own), Place::Gap);
         assert_eq!(place(&event(&Stream::All, 10, 12), &Cursors::default(), &own), Place::Gap);

@@ -3,14 +3,16 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    fs::File,
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use wire::{FileId, Layout};
 
 use crate::{
@@ -21,7 +23,10 @@ use crate::{
 mod blob;
 mod body;
 mod commit;
+mod damage;
 mod folder;
+mod incoming;
+mod intake;
 mod readback;
 mod recover;
 mod remove;
@@ -30,11 +35,18 @@ mod upload;
 pub(crate) use blob::Blob;
 pub(crate) use body::{RangeBody, Segment};
 pub(crate) use commit::Queue;
-pub(crate) use folder::{Folder, InUse};
+pub(crate) use damage::Suspects;
+pub(crate) use folder::{Folder, InUse, Room};
+pub(crate) use incoming::{Arrived, Incoming};
 pub(crate) use upload::Received;
 
 /// Verified chunks that may wait for the next sync.
 const QUEUE: usize = 1024;
+/// Threads that may wait for the disk to write, and to read: the pool's other threads stay free when it stalls.
+const WRITERS: usize = 64;
+const READERS: usize = 128;
+/// How long a disk may take for one step before it counts as stalled.
+const DISK: Duration = Duration::from_secs(10);
 
 /// Why a blob could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -55,10 +67,14 @@ pub(crate) enum BlobError {
     Busy,
     #[error("the file was deleted")]
     Deleted,
+    #[error("the catalogue did not know the file when it was asked")]
+    Unknown,
     #[error(transparent)]
     Disk(#[from] io::Error),
     #[error("the bytes could not be synced")]
     Unsynced,
+    #[error("the disk did not answer in time")]
+    Hung,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -72,6 +88,15 @@ impl BlobError {
                 matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
             }
             Self::Store(error) => error.is_full(),
+            _ => false,
+        }
+    }
+
+    /// Whether there was no descriptor left to open a file with: that passes.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        match self {
+            Self::Disk(error) => lifecycle::descriptors::exhausted(error),
+            Self::Store(error) => error.is_exhausted(),
             _ => false,
         }
     }
@@ -97,6 +122,16 @@ pub(crate) struct Blobs {
     pub(crate) changed: Notify,
     /// A file is complete and has not been read back.
     completed: Notify,
+    /// Something may be missing here that should be fetched.
+    pub(crate) wanting: Notify,
+    /// What is to be looked into.
+    pub(crate) suspects: Suspects,
+    /// Held while chunks come to count, and while they are taken back: the two must not mix.
+    settling: tokio::sync::Mutex<()>,
+    /// Whether there is less room than is to stay free.
+    pub(crate) low: watch::Sender<bool>,
+    writers: Arc<Semaphore>,
+    readers: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -129,6 +164,12 @@ impl Blobs {
             commits,
             changed: Notify::new(),
             completed: Notify::new(),
+            wanting: Notify::new(),
+            suspects: Suspects::default(),
+            settling: tokio::sync::Mutex::default(),
+            low: watch::Sender::new(false),
+            writers: Arc::new(Semaphore::new(WRITERS)),
+            readers: Arc::new(Semaphore::new(READERS)),
         };
         Ok((Arc::new(blobs), Queue(queue)))
     }
@@ -142,8 +183,18 @@ impl Blobs {
         self.load(id).await
     }
 
-    /// The blob of a file that is being uploaded; made when there is none.
+    /// The blob of a file that is being uploaded; made when there is none, with room for all of it.
     pub(crate) async fn find_or_make(&self, id: FileId, layout: Layout) -> Result<Arc<Blob>, BlobError> {
+        self.find_or_make_with(id, layout, Room::ForAll).await
+    }
+
+    /// The blob of a file; made when there is none.
+    pub(crate) async fn find_or_make_with(
+        &self,
+        id: FileId,
+        layout: Layout,
+        room: Room,
+    ) -> Result<Arc<Blob>, BlobError> {
         if let Some(blob) = self.opened(id) {
             return blob.checked(layout);
         }
@@ -151,8 +202,16 @@ impl Blobs {
         if let Some(blob) = self.load(id).await? {
             return blob.checked(layout);
         }
+        if self.store.is_unknown(id).await? {
+            return Err(BlobError::Unknown);
+        }
         let folder = self.folder.clone();
-        blocking(move || folder.make(id, layout.size())).await?;
+        let writer = self.writer().await?;
+        blocking(move || {
+            let _writer = writer;
+            folder.make(id, layout.size(), room)
+        })
+        .await?;
         if !self.store.add_file(id, layout).await? {
             let folder = self.folder.clone();
             blocking(move || folder.remove(id).map(drop)).await?;
@@ -163,6 +222,21 @@ impl Blobs {
             self.finish(id).await;
         }
         self.load(id).await?.ok_or(BlobError::Deleted)
+    }
+
+    /// Stops serving files whose standing the database has changed; their bytes stay.
+    pub(crate) async fn set_aside(&self, files: &[FileId]) {
+        let _changing = self.changing.lock().await;
+        let mut table = self.table();
+        for id in files {
+            table.remove(id);
+        }
+    }
+
+    /// The catalogue may know files again: they are to be reported, and read back if that was not done.
+    pub(crate) fn reconciled(&self) {
+        self.completed.notify_one();
+        self.changed.notify_one();
     }
 
     /// The folders.
@@ -188,22 +262,37 @@ impl Blobs {
             return Ok(Some(blob));
         }
         let Some(row) = self.store.file(id).await? else { return Ok(None) };
-        let folder = self.folder.clone();
-        let Some(file) = blocking(move || folder.open(id)).await? else {
-            tracing::error!(file = %id, "a replica's bytes are gone from the disk");
+        if self.store.is_unknown(id).await? {
+            return Ok(None);
+        }
+        let Some(file) = self.open_file(id).await? else {
+            self.suspects.add(id);
             return Ok(None);
         };
         let blob = Arc::new(Blob::new(row, file));
         let mut table = self.table();
         if table.len() >= self.most_open {
-            // Only blobs that nobody works with; with all in use the connections are the bound.
-            let idle = table.iter().filter(|(_, open)| Arc::strong_count(&open.blob) == 1);
-            if let Some(id) = idle.min_by_key(|(_, open)| open.used).map(|(id, _)| *id) {
-                table.remove(&id);
-            }
+            close_one(&mut table);
         }
         table.insert(id, Open { blob: blob.clone(), used: self.uses.fetch_add(1, Ordering::Relaxed) });
         Ok(Some(blob))
+    }
+
+    /// Opens a blob's file; when no descriptor is left, once more after a blob that nobody works with was closed.
+    async fn open_file(&self, id: FileId) -> io::Result<Option<File>> {
+        let folder = self.folder.clone();
+        let opened = blocking(move || folder.open(id)).await;
+        let exhausted = opened.as_ref().is_err_and(lifecycle::descriptors::exhausted);
+        if !exhausted || !close_one(&mut self.table()) {
+            return opened;
+        }
+        let folder = self.folder.clone();
+        blocking(move || folder.open(id)).await
+    }
+
+    /// A turn to wait for the disk with something to write. It travels with the work.
+    async fn writer(&self) -> Result<OwnedSemaphorePermit, BlobError> {
+        in_time(async { self.writers.clone().acquire_owned().await.map_err(|_| BlobError::Hung) }).await
     }
 
     fn opened(&self, id: FileId) -> Option<Arc<Blob>> {
@@ -216,6 +305,19 @@ impl Blobs {
     fn table(&self) -> MutexGuard<'_, HashMap<FileId, Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Closes the blob that was not used for the longest time, if there is one that nobody works with; with all in use the
+/// connections are the bound.
+fn close_one(table: &mut HashMap<FileId, Open>) -> bool {
+    let idle = table.iter().filter(|(_, open)| Arc::strong_count(&open.blob) == 1);
+    let oldest = idle.min_by_key(|(_, open)| open.used).map(|(id, _)| *id);
+    oldest.is_some_and(|id| table.remove(&id).is_some())
+}
+
+/// Gives a step up when the disk stalls. What was begun of it goes on where it blocks nobody.
+pub(crate) async fn in_time<T>(step: impl Future<Output = Result<T, BlobError>>) -> Result<T, BlobError> {
+    tokio::time::timeout(DISK, step).await.unwrap_or(Err(BlobError::Hung))
 }
 
 /// Runs what may wait for a disk where it blocks nobody.

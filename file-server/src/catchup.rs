@@ -1,25 +1,36 @@
 //! Facts on their way into the database, by the broker or by the log, one batch at a time.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bus::{EventLog as _, Handler, LogBatch, Position, Verdict};
 use bytes::Bytes;
+use jiff::SignedDuration;
 use lifecycle::Shutdown;
 use tokio::sync::{Mutex, Notify};
 use wire::{
-    event::{Event, Stream},
-    id::Epoch,
+    event::{Event, Fact, Stream},
+    server::HeartbeatAnswer,
 };
 
 use crate::{
-    apply::{Place, place},
+    apply::leading,
     server::Server,
     store::{Batch, Cursors, Effects, StoreError},
 };
 
 /// How long to wait after the log could not be read.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// How old a hint of work may be.
+const FRESH: SignedDuration = SignedDuration::from_secs(60);
 
 /// Why facts could not be taken in.
 #[derive(Debug, thiserror::Error)]
@@ -39,22 +50,52 @@ pub(crate) struct Follower {
     turn: Mutex<()>,
     /// The log should be read now.
     behind: Notify,
+    /// Whether what a queue brought could not be taken in.
+    failing: AtomicBool,
 }
 
 impl Follower {
     pub(crate) fn new(server: Arc<Server>) -> Self {
         let own = Stream::of_server(&server.identity.id, &server.zone);
-        Self { server, own, turn: Mutex::default(), behind: Notify::new() }
+        Self { server, own, turn: Mutex::default(), behind: Notify::new(), failing: AtomicBool::new(false) }
     }
 
-    /// A heartbeat was answered: the log is to be read when it names what was not seen here.
-    pub(crate) async fn compare(&self, epoch: Epoch, newest: &BTreeMap<Stream, u64>) -> Result<(), StoreError> {
+    /// A heartbeat was answered: the log is to be read when it does not reach what had been seen `before` it was sent: then
+    /// the info-server's database was put back, and must be told. Whether it names what was not seen here: that may be on
+    /// its way, see [`Self::look_again`].
+    pub(crate) async fn compare(&self, before: &Cursors, answer: &HeartbeatAnswer) -> Result<bool, StoreError> {
         let cursors = self.server.store.cursors().await?;
-        let behind = self.own.iter().any(|stream| newest.get(stream).is_some_and(|seq| *seq > cursors.of(stream)));
-        if behind || cursors.epoch != Some(epoch) {
+        let HeartbeatAnswer { epoch, streams: newest, as_of, .. } = answer;
+        let put_back = before.epoch == Some(*epoch) && as_of.is_some_and(|as_of| as_of < before.highest());
+        if put_back || cursors.epoch != Some(*epoch) {
+            self.behind.notify_one();
+            return Ok(false);
+        }
+        // Also while another stream is busy: the log is read from the lowest cursor.
+        if let Some(as_of) = as_of
+            && self.own.iter().any(|stream| cursors.of(stream) < *as_of)
+        {
+            self.server.store.raise_cursors(*epoch, newest, *as_of).await?;
+        }
+        Ok(self.lags(&cursors, newest))
+    }
+
+    /// A moment after an answer that named what was not seen here: what is missing still is not on its way.
+    pub(crate) async fn look_again(&self, answer: &HeartbeatAnswer) -> Result<(), StoreError> {
+        let cursors = self.server.store.cursors().await?;
+        if cursors.epoch == Some(answer.epoch) && self.lags(&cursors, &answer.streams) {
             self.behind.notify_one();
         }
         Ok(())
+    }
+
+    fn lags(&self, cursors: &Cursors, newest: &BTreeMap<Stream, u64>) -> bool {
+        self.own.iter().any(|stream| newest.get(stream).is_some_and(|seq| *seq > cursors.of(stream)))
+    }
+
+    /// Something was not brought: the log is to be read.
+    pub(crate) fn fall_behind(&self) {
+        self.behind.notify_one();
     }
 
     /// Reads the log whenever something is missing, until `shutdown`. Only where a broker brings the facts: without one
@@ -81,6 +122,8 @@ impl Follower {
                 && !failed
             {
                 tracing::warn!(%error, "the log of facts cannot be read; trying again");
+            } else if failed && outcome.is_ok() {
+                tracing::info!("the log of facts is read again");
             }
             failed = outcome.is_err();
         }
@@ -88,12 +131,13 @@ impl Follower {
 
     /// Reads the log to its end.
     async fn read_log(&self) -> Result<(), FollowError> {
-        self.server.metrics.catchups.one();
+        self.server.metrics.catchups.inc();
         loop {
             let position = self.cursors().await?.0;
             let batch = self.server.info.after(position, Duration::ZERO).await?;
-            let reached = Position { epoch: Some(batch.header.epoch), seq: batch.header.as_of };
-            let ended = (batch.lines.is_empty() || reached == position) && !self.server.info.has_more();
+            let reached = (Some(batch.header.epoch), batch.header.as_of);
+            let ended =
+                (batch.lines.is_empty() || reached == (position.epoch, position.seq)) && !self.server.info.has_more();
             self.take_log(batch).await?;
             if ended {
                 return Ok(());
@@ -114,12 +158,15 @@ impl Follower {
         for line in &lines {
             match Event::parse(line) {
                 Ok(event) => {
-                    events.push(event);
+                    // What is for others changes nothing here, whoever brings it.
+                    if self.own.contains(&event.stream) {
+                        events.push(event);
+                    }
                     verdicts.push(Verdict::Ack);
                 }
                 Err(error) => {
                     tracing::error!(%error, "a line of the log cannot be read");
-                    self.server.metrics.unreadable.one();
+                    self.server.metrics.unreadable.inc();
                     verdicts.push(Verdict::Park);
                 }
             }
@@ -129,60 +176,104 @@ impl Follower {
         Ok(verdicts)
     }
 
-    /// Takes in what a queue brought; answers what became of each message. What has no verdict comes again.
+    /// Takes in what a queue brought; answers what became of each message.
     async fn take_queued(&self, bodies: &[Bytes]) -> Vec<Verdict> {
-        let mut verdicts = Vec::new();
-        for body in bodies {
-            let verdict = match Event::parse(body) {
-                Ok(event) => match self.take(event).await {
-                    Ok(()) => Verdict::Ack,
-                    Err(error) => {
-                        tracing::warn!(%error, "a fact could not be taken in; it comes again");
-                        Verdict::Retry
-                    }
-                },
-                Err(error) => {
-                    tracing::warn!(%error, "a message is not an event this version knows: setting it aside");
-                    self.server.metrics.unreadable.one();
-                    Verdict::Park
-                }
-            };
-            verdicts.push(verdict);
+        let events: Vec<_> = bodies.iter().map(|body| Event::parse(body)).collect();
+        let readable: Vec<Event> = events.iter().filter_map(|event| event.as_ref().ok().cloned()).collect();
+        let (mut taken, outcome) = self.take(&readable).await;
+        // Once per outage: what is not taken in comes again and again.
+        let failed = outcome.is_err();
+        if let Err(error) = outcome
+            && !self.failing.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(%error, "facts could not be taken in; they come again");
+        } else if !failed && self.failing.swap(false, Ordering::Relaxed) {
+            tracing::info!("facts are taken in again");
         }
-        verdicts
+        let verdict = |event| match event {
+            Ok(_) if taken > 0 => {
+                taken -= 1;
+                Verdict::Ack
+            }
+            Ok(_) => Verdict::Retry,
+            // The bus tells of what is set aside.
+            Err(_) => {
+                self.server.metrics.unreadable.inc();
+                Verdict::Park
+            }
+        };
+        events.into_iter().map(verdict).collect()
     }
 
-    async fn take(&self, event: Event) -> Result<(), FollowError> {
-        let cursors = self.server.store.cursors().await?;
-        match place(&event, &cursors, &self.own) {
-            Place::Seen | Place::Foreign => Ok(()),
-            Place::Gap => {
-                let (stream, cursor) = (&event.stream, cursors.of(&event.stream));
-                tracing::info!(%stream, prev = event.prev, cursor, "something before this fact is missing");
-                self.read_log().await
+    /// Takes in events in their order; how many of them are settled, and what went wrong with the next one.
+    async fn take(&self, events: &[Event]) -> (usize, Result<(), FollowError>) {
+        let mut settled = 0;
+        while let Some(rest) = events.get(settled..).filter(|rest| !rest.is_empty()) {
+            match self.take_leading(rest).await {
+                Ok(more) => settled += more,
+                Err(error) => return (settled, Err(error)),
             }
-            Place::Next => {
-                let (epoch, cursors) = (event.epoch, vec![(event.stream.clone(), event.seq)]);
-                self.remember(&Batch { epoch, events: &[event], cursors, replaces: false }).await
+        }
+        (settled, Ok(()))
+    }
+
+    async fn take_leading(&self, events: &[Event]) -> Result<usize, FollowError> {
+        let known = self.server.store.cursors().await?;
+        let (next, settled) = leading(events, &known, &self.own);
+        if let Some(Event { epoch, .. }) = next.first() {
+            let cursors = next.iter().map(|event| (event.stream.clone(), event.seq)).collect();
+            self.remember(&Batch { epoch: *epoch, events: &next, cursors, replaces: false }).await?;
+        }
+        match events.get(settled) {
+            Some(event) if settled == 0 => {
+                let (stream, cursor) = (&event.stream, known.of(&event.stream));
+                tracing::debug!(%stream, prev = event.prev, cursor, "something before this fact is missing");
+                self.read_log().await?;
+                // The log had it, or it is of another life of the catalogue.
+                Ok(1)
             }
+            _ => Ok(settled),
         }
     }
 
     /// Remembers facts, then does what follows from them.
     async fn remember(&self, batch: &Batch<'_>) -> Result<(), FollowError> {
         let Effects { granted, revoked, dropped, new_epoch } = self.server.store.apply(batch).await?;
-        self.server.metrics.events.add(u64::try_from(batch.events.len()).unwrap_or(u64::MAX));
+        self.server.metrics.events.inc_by(u64::try_from(batch.events.len()).unwrap_or(u64::MAX));
+        if let Some(event) = batch.events.last().filter(|_| !batch.replaces) {
+            let age = self.server.clock.now().duration_since(event.at).as_secs().max(0);
+            self.server.metrics.event_age.set(age);
+        }
         if new_epoch {
             tracing::info!(epoch = %batch.epoch, "another epoch of the catalogue: grants and cursors are void");
             self.server.tokens.forget_all();
             self.server.blobs.changed.notify_one();
         }
+        if new_epoch || batch.replaces {
+            self.server.asking.notify_one();
+        }
         self.server.tokens.forget(&granted).await;
         self.server.tokens.revoke(&revoked).await;
         let cut: usize = revoked.iter().map(|token| self.server.running.cut(token)).sum();
         if cut > 0 {
-            self.server.metrics.bodies_cut.add(u64::try_from(cut).unwrap_or(u64::MAX));
+            self.server.metrics.bodies_cut.inc_by(u64::try_from(cut).unwrap_or(u64::MAX));
             tracing::info!(cut, "a revocation cut running bodies");
+        }
+        for event in batch.events {
+            // A hint is acted upon while it is fresh: it comes again while there is work.
+            if let Fact::SpansWaiting { job } = event.fact
+                && self.server.clock.now().duration_since(event.at) < FRESH
+            {
+                self.server.hints.tell(job);
+            }
+        }
+        // What is missing here may be another now: assigned, removed, or the whole present state.
+        let moves = |event: &Event| {
+            matches!(event.fact, Fact::ReplicaAssigned { .. } | Fact::ReplicaRemoved { .. } | Fact::FileDeleted { .. })
+        };
+        if batch.replaces || batch.events.iter().any(moves) {
+            self.server.blobs.wanting.notify_one();
+            self.server.blobs.reconciled();
         }
         if !dropped.is_empty() {
             self.server.blobs.remove(dropped).await;
@@ -193,7 +284,7 @@ impl Follower {
     async fn cursors(&self) -> Result<(Position, Cursors), StoreError> {
         let cursors = self.server.store.cursors().await?;
         let seq = self.own.iter().map(|stream| cursors.of(stream)).min().unwrap_or(0);
-        Ok((Position { epoch: cursors.epoch, seq }, cursors))
+        Ok((Position { epoch: cursors.epoch, seq, seen: cursors.highest() }, cursors))
     }
 }
 

@@ -3,13 +3,15 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Context as _;
+use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
-use lifecycle::{private_file, telemetry::Telemetry};
+use lifecycle::{listen::Bounds, private_file, telemetry::Telemetry};
+use origin::Reach;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 use wire::Zone;
 
-use crate::PublicUrl;
+use crate::{PublicUrl, Reserve};
 
 /// Where settings are looked for when no file is named.
 pub const DEFAULT_FILE: &str = "/etc/ddm/file-server.toml";
@@ -36,6 +38,10 @@ pub enum Command {
     Serve,
     /// Publish files through this server
     Import(Import),
+    /// List, remove or adopt files that are held here and that the catalogue does not know, as after the restore of an older backup:
+    /// they are kept and not served until you decide
+    #[command(subcommand)]
+    Unknown(Unknown),
     /// Ask the server on this machine whether it is ready; exit status 1 if not
     Healthcheck,
     /// Print the completions for a shell
@@ -60,6 +66,49 @@ pub struct Import {
     /// How many servers must hold it before it counts as published [default: the info-server's setting]
     #[arg(long, env = "DDM_QUORUM")]
     pub quorum: Option<u32>,
+    /// As whom.
+    #[command(flatten)]
+    pub login: Login,
+}
+
+/// What to do with files that the catalogue does not know; the server may run meanwhile.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Unknown {
+    /// List them: id, size, and how much of it is here
+    List {
+        /// Print one JSON object a line instead of text
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove their bytes for good
+    Remove {
+        /// Their ids
+        #[arg(required_unless_present = "all", value_name = "ID")]
+        files: Vec<wire::FileId>,
+        /// Everything that the catalogue does not know
+        #[arg(long, conflicts_with = "files")]
+        all: bool,
+    },
+    /// Put a whole one back into the catalogue, under its id; every byte is read and compared with its digest first
+    Adopt {
+        /// Its id
+        #[arg(value_name = "ID")]
+        file: wire::FileId,
+        /// The name it gets: file servers know none
+        #[arg(long)]
+        name: wire::FileName,
+        /// On how many servers the file should stand [default: the info-server's setting]
+        #[arg(long, env = "DDM_REPLICAS")]
+        replicas: Option<u32>,
+        /// As whom.
+        #[command(flatten)]
+        login: Login,
+    },
+}
+
+/// As whom something is published.
+#[derive(Debug, Clone, Args)]
+pub struct Login {
     /// The publisher's account; asked for on the terminal when absent
     #[arg(long, env = "DDM_EMAIL")]
     pub email: Option<String>,
@@ -67,8 +116,8 @@ pub struct Import {
     #[arg(long, env = "DDM_SESSION_TOKEN", hide_env_values = true, value_name = "TOKEN", hide = true)]
     pub session_token: Option<SecretString>,
     /// A file (mode 0600) that holds a session token, instead of a login; DDM_SESSION_TOKEN holds one itself
-    #[arg(long, env = "DDM_SESSION_FILE", value_name = "FILE")]
-    pub session_file: Option<PathBuf>,
+    #[arg(long, env = "DDM_SESSION_TOKEN_FILE", value_name = "FILE")]
+    pub session_token_file: Option<PathBuf>,
 }
 
 /// Everything one file server needs to know.
@@ -86,6 +135,18 @@ pub struct Config {
     /// How much it may use.
     #[command(flatten)]
     pub limits: Limits,
+    /// How long and how much a peer may take.
+    #[command(flatten)]
+    pub peers: Bounds,
+    /// How replicas come here and stay whole.
+    #[command(flatten)]
+    pub replication: Replication,
+    /// How much it fetches of URLs for others.
+    #[command(flatten)]
+    pub fetching: Fetching,
+    /// How the origins of URLs are reached.
+    #[command(flatten)]
+    pub reach: Reach,
 }
 
 /// Where the server listens and how others reach it.
@@ -117,6 +178,9 @@ pub struct Storage {
     /// The folder for files still being received, on the same file system [default: partial in --data]
     #[arg(long, env = "DDM_PARTIAL_DIR", value_name = "FOLDER", global = true)]
     pub partial_dir: Option<PathBuf>,
+    /// How much of the volume stays free, as a size or as a part of it such as 5%: below it nothing is taken in
+    #[arg(long, env = "DDM_RESERVE", default_value = "64MiB", value_name = "SIZE", global = true)]
+    pub reserve: Reserve,
 }
 
 /// Whom the server belongs to, and how facts reach it.
@@ -145,8 +209,8 @@ pub struct Upstream {
 #[command(next_help_heading = "Limits")]
 pub struct Limits {
     /// Connections open at once; further ones wait
-    #[arg(long, env = "DDM_CONNECTIONS", default_value_t = 4096, value_name = "N", global = true)]
-    pub connections: usize,
+    #[arg(long, env = "DDM_MAX_CONNECTIONS", default_value_t = 4096, value_name = "N", global = true)]
+    pub max_connections: usize,
     /// Tokens kept in memory; further ones are looked up on disk
     #[arg(long, env = "DDM_TOKEN_CACHE", default_value_t = 65_536, value_name = "N", global = true)]
     pub token_cache: u64,
@@ -156,6 +220,39 @@ pub struct Limits {
     /// Blobs kept open between requests
     #[arg(long, env = "DDM_OPEN_FILES", default_value_t = 512, value_name = "N", global = true)]
     pub open_files: usize,
+    /// Bytes of content a second sent to all clients together, such as 100MiB [default: unlimited]
+    #[arg(long, env = "DDM_MAX_RATE", value_name = "SIZE", global = true)]
+    pub max_rate: Option<ByteSize>,
+    /// Bytes of content a second sent to the holder of one token, over all its connections [default: unlimited]
+    #[arg(long, env = "DDM_MAX_RATE_PER_CLIENT", value_name = "SIZE", global = true)]
+    pub max_rate_per_client: Option<ByteSize>,
+}
+
+/// How replicas come here and stay whole.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Replication")]
+pub struct Replication {
+    /// Files fetched from other servers at a time
+    #[arg(long, env = "DDM_REPLICATIONS", default_value_t = 2, value_name = "N", global = true)]
+    pub replications: usize,
+    /// How much of a zone's files it should hold beside the other servers; 0 takes no new ones
+    #[arg(long, env = "DDM_WEIGHT", default_value_t = 1, value_name = "N", global = true)]
+    pub weight: u32,
+    /// How often everything held is read again and compared with its digests
+    #[arg(long, env = "DDM_SCRUB_EVERY", default_value = "7days", value_name = "TIME", global = true)]
+    pub scrub_every: humantime::Duration,
+    /// Bytes a second read for that
+    #[arg(long, env = "DDM_SCRUB_RATE", default_value = "32MiB", value_name = "SIZE", global = true)]
+    pub scrub_rate: ByteSize,
+}
+
+/// How much the server fetches of URLs for others.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Origins of URLs")]
+pub struct Fetching {
+    /// URLs of which spans are fetched at a time; 0 fetches none
+    #[arg(long, env = "DDM_FETCHES", default_value_t = 4, value_name = "N", global = true)]
+    pub fetches: usize,
 }
 
 impl Config {
@@ -187,14 +284,18 @@ impl Config {
             "--amqp and --amqp-file both give the broker's URL: drop one"
         );
         for (name, zero) in [
-            ("--connections", self.limits.connections == 0),
+            ("--max-connections", self.limits.max_connections == 0),
             ("--token-cache", self.limits.token_cache == 0),
             ("--tokens", self.limits.tokens == 0),
             ("--open-files", self.limits.open_files == 0),
+            ("--replications", self.replication.replications == 0),
+            ("--scrub-rate", self.replication.scrub_rate.as_u64() == 0),
+            ("--max-rate", self.limits.max_rate.is_some_and(|rate| rate.as_u64() == 0)),
+            ("--max-rate-per-client", self.limits.max_rate_per_client.is_some_and(|rate| rate.as_u64() == 0)),
         ] {
             anyhow::ensure!(!zero, "{name} must be at least 1");
         }
-        Ok(())
+        self.peers.check()
     }
 
     /// The folder of files still being received.
@@ -266,7 +367,8 @@ mod tests {
             (&["--info", "http://x/?a=b"], "--info"),
             (&["--join-secret", "a", "--join-secret-file", "b"], "--join-secret"),
             (&["--amqp", "amqp://x", "--amqp-file", "b"], "--amqp"),
-            (&["--connections", "0"], "--connections"),
+            (&["--max-connections", "0"], "--max-connections"),
+            (&["--head-timeout", "1h"], "--head-timeout"),
         ] {
             let error = parse(args).check().unwrap_err().to_string();
             assert!(error.contains(why), "{args:?}: {error}");

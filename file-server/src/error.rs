@@ -22,6 +22,9 @@ pub(crate) enum Error {
     /// Nobody can say now whether the credentials allow this.
     #[error("the token cannot be judged now")]
     Undecidable,
+    /// Another live process has this server's identity.
+    #[error("another process has this identity")]
+    Usurped,
     /// A valid token, but this server has nothing of the file.
     #[error("nothing of the file is here")]
     NotHere,
@@ -49,6 +52,9 @@ impl IntoResponse for Error {
             Self::Forbidden => refuse(403, "forbidden", "The token does not allow this", ""),
             Self::Undecidable => {
                 later("undecidable", "The token cannot be judged now", "the info-server is away; try again")
+            }
+            Self::Usurped => {
+                later("second-instance", "This server does not serve", "another live process has its identity")
             }
             Self::NotHere => not_held(&Runs::new()),
             Self::NotHeld(runs) => not_held(&runs),
@@ -78,13 +84,22 @@ fn blob_failed(error: &BlobError) -> Response {
         BlobError::Broken => refuse(400, "broken-body", "The body broke off", ""),
         BlobError::Busy => later("busy", "Somebody else is writing this chunk", "see whether it is held then"),
         BlobError::Deleted => refuse(410, "deleted", "The file was deleted", ""),
+        BlobError::Unknown => {
+            refuse(409, "unknown-file", "The catalogue does not know the file", "what is held of it is set aside")
+        }
+        BlobError::Disk(_) | BlobError::Store(_) if error.is_exhausted() => {
+            tracing::warn!(%error, "no file could be opened for a request: too many are open");
+            later("exhausted", "This server has too many files open", "try again, or ask another server")
+        }
+        // The room that is left is looked at all the time; that it is gone is said there.
+        BlobError::Disk(_) | BlobError::Store(_) if error.is_full() => {
+            tracing::warn!(%error, "a request was refused for want of room");
+            refuse(507, "full", "This server's disk is full", "nothing is taken in until there is room again")
+        }
+        BlobError::Hung => later("stalled", "This server's disk does not answer", "go to another server"),
         BlobError::Disk(_) | BlobError::Unsynced | BlobError::Store(_) => {
             tracing::error!(%error, "a request failed");
-            if error.is_full() {
-                refuse(507, "full", "This server's disk is full", "")
-            } else {
-                refuse(500, "internal", "This server failed", "")
-            }
+            refuse(500, "internal", "This server failed", "")
         }
     }
 }

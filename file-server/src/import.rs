@@ -23,7 +23,7 @@ use wire::{
 use crate::{
     App,
     blobs::Folder,
-    config::{Config, Import},
+    config::{Config, Import, Login},
     identity::Identity,
 };
 
@@ -43,7 +43,7 @@ pub async fn run(config: Config, import: Import) -> anyhow::Result<()> {
     let client = client_builder().build()?;
     let info = |session| InfoServer::new(config.upstream.info.clone(), client.clone(), session);
     // Before signals are followed: one that comes while somebody is asked for a password ends the program at once.
-    let session = log_in(&import, &info(None)).await?;
+    let session = log_in(&import.login, &info(None)).await?;
     let shutdown = Shutdown::new();
     let signals = tokio::spawn(shutdown.clone().follow_signals(GRACE));
     let outcome = publish_all(&config, &import, (&info(Some(session)), client.clone()), &shutdown).await;
@@ -94,7 +94,7 @@ async fn publish(
     };
     let policy = Policy { replicas: import.replicas, zones: None, through: Some(server.clone()) };
     let size = file.metadata()?.len();
-    let new = NewFile { name, size, media_type: None, policy: Some(policy), quorum: import.quorum };
+    let new = NewFile { name, size, media_type: None, policy: Some(policy), quorum: import.quorum, zone: None };
     // Its answer is waited for even when stopping: a file announced to nobody would stand in the catalogue for ever.
     let announced = shutdown.aborting().run_until_cancelled(info.announce(&new)).await;
     let plan = announced.context(INTERRUPTED)??;
@@ -126,23 +126,27 @@ fn open_regular(path: &Path) -> anyhow::Result<File> {
     Ok(file)
 }
 
-async fn log_in(import: &Import, info: &InfoServer) -> anyhow::Result<Token> {
-    if let Some(text) = session_text(import)? {
+/// A session for `login`, which may have to be asked for.
+///
+/// # Errors
+/// With what is wrong with it, and what the info-server says.
+pub(crate) async fn log_in(login: &Login, info: &InfoServer) -> anyhow::Result<Token> {
+    if let Some(text) = session_text(login)? {
         let token: Token = text.expose_secret().trim().parse().context("the session token cannot be read")?;
         anyhow::ensure!(token.kind() == Kind::Session, "the token given is not a session's");
         return Ok(token);
     }
-    let email = import.email.clone();
+    let email = login.email.clone();
     let (email, password) = tokio::task::spawn_blocking(move || ask(email)).await??;
-    Ok(info.log_in(&email, &password).await.context("cannot log in")?.token)
+    Ok(info.log_in(&email, &password, None).await.context("cannot log in")?.token)
 }
 
-fn session_text(import: &Import) -> anyhow::Result<Option<SecretString>> {
-    match (&import.session_token, &import.session_file) {
+fn session_text(login: &Login) -> anyhow::Result<Option<SecretString>> {
+    match (&login.session_token, &login.session_token_file) {
         (Some(token), _) => Ok(Some(token.clone())),
         (None, Some(path)) => {
-            let text = private_file::read(path).with_context(|| format!("--session-file {}", path.display()))?;
-            Ok(Some(text.with_context(|| format!("--session-file {} does not exist", path.display()))?.into()))
+            let text = private_file::read(path).with_context(|| format!("--session-token-file {}", path.display()))?;
+            Ok(Some(text.with_context(|| format!("--session-token-file {} does not exist", path.display()))?.into()))
         }
         (None, None) => Ok(None),
     }

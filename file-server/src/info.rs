@@ -2,14 +2,19 @@
 
 use std::time::Duration;
 
+use lifecycle::observe;
 use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect::Policy};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
 use url::Url;
 use wire::{
-    Digest, FileId, Problem,
-    server::{Heartbeat, HeartbeatAnswer, Introspection, ReplicaReport},
-    token::Grant,
+    Digest, FileId, JobId, Problem, Zone,
+    catalog::{FileDetails, IssuedToken, Manifest},
+    event::LogHeader,
+    id::Epoch,
+    job::{Claim, Claimed, LeaseReport, Renewed},
+    server::{Heartbeat, HeartbeatAnswer, HeldChunks, Introspection, Reconcile, Reconciled, ReplicaReport},
+    token::{Grant, Token},
 };
 
 use crate::identity::Identity;
@@ -79,6 +84,13 @@ impl InfoServer {
         success(self.authenticated(request).send().await?).await.map(drop)
     }
 
+    /// Waits until the facts for all reach beyond `after`; how far they do.
+    pub(crate) async fn notice(&self, epoch: Epoch, after: u64, wait: Duration) -> Result<LogHeader, InfoError> {
+        let query = [("epoch", epoch.to_string()), ("after", after.to_string()), ("wait", wait.as_secs().to_string())];
+        let request = self.client.get(self.own("/events")).query(&query).query(&[("notice", "true")]);
+        answer(self.authenticated(request.timeout(wait + ANSWER)).send().await?).await
+    }
+
     /// What a token grants; `None` when the info-server knows no such token.
     pub(crate) async fn introspect(&self, token_hash: Digest) -> Result<Option<Grant>, InfoError> {
         let request = self
@@ -86,6 +98,11 @@ impl InfoServer {
             .post(self.url("/v1/tokens/introspect"))
             .timeout(INTROSPECTION)
             .json(&Introspection { token_hash });
+        // Somebody's download asks: the info-server's log shows it under the same trace.
+        let request = match observe::current_trace() {
+            Some(trace) => request.header(wire::trace::HEADER, trace.header()),
+            None => request,
+        };
         match answer(self.authenticated(request).send().await?).await {
             Ok(grant) => Ok(Some(grant)),
             Err(InfoError::Refused { status: StatusCode::NOT_FOUND, .. }) => Ok(None),
@@ -93,11 +110,49 @@ impl InfoServer {
         }
     }
 
+    /// Asks what is to become of files that are held here.
+    pub(crate) async fn reconcile(&self, question: &Reconcile) -> Result<Reconciled, InfoError> {
+        let request = self.client.post(self.own("/reconcile")).timeout(ANSWER).json(question);
+        answer(self.authenticated(request).send().await?).await
+    }
+
     /// Reports which chunks of a file are here.
     pub(crate) async fn report(&self, file: FileId, report: &ReplicaReport) -> Result<(), InfoError> {
         let url = self.url(&format!("/v1/files/{file}/replicas/{}", self.identity.id));
         let request = self.client.put(url).timeout(ANSWER).json(report);
         success(self.authenticated(request).send().await?).await.map(drop)
+    }
+
+    /// Where a file is; with `grant` also a token for it.
+    pub(crate) async fn details(&self, file: FileId, zone: &Zone, grant: bool) -> Result<FileDetails, InfoError> {
+        let mut url = self.url(&format!("/v1/files/{file}"));
+        let grant = if grant { "true" } else { "false" };
+        url.query_pairs_mut().append_pair("zone", zone.as_str()).append_pair("grant", grant);
+        answer(self.authenticated(self.client.get(url).timeout(ANSWER)).send().await?).await
+    }
+
+    /// What a file is made of.
+    pub(crate) async fn manifest(&self, file: FileId) -> Result<Manifest, InfoError> {
+        let request = self.client.get(self.url(&format!("/v1/files/{file}/manifest"))).timeout(ANSWER);
+        answer(self.authenticated(request).send().await?).await
+    }
+
+    /// A further token for a file.
+    pub(crate) async fn renew(&self, file: FileId) -> Result<IssuedToken, InfoError> {
+        let request = self.client.post(self.url(&format!("/v1/files/{file}/tokens"))).timeout(ANSWER);
+        answer(self.authenticated(request).send().await?).await
+    }
+
+    /// Asks for a part of a job.
+    pub(crate) async fn claim(&self, job: JobId, claim: &Claim) -> Result<Claimed, InfoError> {
+        let request = self.client.post(self.url(&format!("/v1/jobs/{job}/leases"))).timeout(ANSWER);
+        answer(self.authenticated(request.json(claim)).send().await?).await
+    }
+
+    /// Renews a lease and tells what was fetched under it.
+    pub(crate) async fn renew_lease(&self, job: JobId, fence: u64, report: &LeaseReport) -> Result<Renewed, InfoError> {
+        let request = self.client.put(self.url(&format!("/v1/jobs/{job}/leases/{fence}"))).timeout(ANSWER);
+        answer(self.authenticated(request.json(report)).send().await?).await
     }
 
     fn own(&self, rest: &str) -> Url {
@@ -112,6 +167,18 @@ impl InfoServer {
 
     fn authenticated(&self, request: RequestBuilder) -> RequestBuilder {
         request.bearer_auth(self.identity.secret.expose())
+    }
+}
+
+/// What another file server holds, whose content of the file is at `content`. Nothing when it holds nothing.
+pub(crate) async fn held_chunks(client: &Client, content: &Url, token: &Token) -> Result<HeldChunks, InfoError> {
+    let url = content.join("chunks").map_err(garbled)?;
+    let request = client.get(url).timeout(CONNECT).bearer_auth(token.expose());
+    match answer(request.send().await?).await {
+        Err(InfoError::Refused { status: StatusCode::NOT_FOUND, .. }) => {
+            Ok(HeldChunks { runs: wire::Runs::new(), root: None })
+        }
+        answered => answered,
     }
 }
 

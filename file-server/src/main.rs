@@ -4,11 +4,12 @@ use std::{path::Path, process::ExitCode, time::Duration};
 
 use clap::CommandFactory as _;
 use ddm_file_server::{
-    App,
+    App, ScrubNow,
     config::{Cli, Command, Config, DEFAULT_FILE},
-    import,
+    import, unknown,
 };
 use lifecycle::{Shutdown, settings, shutdown::GRACE};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long threads may go on once everything has stopped.
 const LINGER: Duration = Duration::from_secs(5);
@@ -48,6 +49,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
     cli.config.check()?;
     match cli.command {
         Some(Command::Import(import)) => import::run(cli.config, import).await,
+        Some(Command::Unknown(what)) => unknown::run(cli.config, what).await,
         Some(Command::Healthcheck) => lifecycle::healthcheck::run(cli.config.listen.listen).await,
         Some(Command::Serve | Command::Completions { .. }) | None => serve(cli.config).await,
     }
@@ -57,9 +59,18 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let app = App::build(config).await?;
     let shutdown = Shutdown::new();
     let signals = tokio::spawn(shutdown.clone().follow_signals(GRACE));
+    let hangups = tokio::spawn(scrub_at_hangups(app.scrub_now(), signal(SignalKind::hangup())?));
     // The port is open: what connects from now on is answered.
     lifecycle::systemd::notify_ready();
     let outcome = app.run(shutdown).await;
     signals.abort();
+    hangups.abort();
     outcome
+}
+
+/// SIGHUP asks for everything held to be read again, now.
+async fn scrub_at_hangups(scrub: ScrubNow, mut hangups: Signal) {
+    while hangups.recv().await.is_some() {
+        scrub.ask();
+    }
 }

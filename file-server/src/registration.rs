@@ -13,13 +13,17 @@ use secrecy::SecretString;
 use url::Url;
 use wire::{
     ServerId,
-    server::{Heartbeat, HeartbeatAnswer},
+    server::{Heartbeat, HeartbeatAnswer, Seen},
 };
 
-use crate::{address::Advertised, blobs::blocking, catchup::Follower, info::InfoError, server::Server};
+use crate::{
+    address::Advertised, blobs::blocking, catchup::Follower, info::InfoError, server::Server, store::StoreError,
+};
 
 /// From one heartbeat to the next.
 const INTERVAL: Duration = Duration::from_secs(3);
+/// How long facts that a heartbeat's answer names may be on their way.
+const ON_THEIR_WAY: Duration = Duration::from_secs(1);
 /// How much time may pass before the high-water mark is written again.
 const MARK_EVERY: Duration = Duration::from_secs(30);
 
@@ -36,6 +40,8 @@ pub(crate) struct Registration {
     /// Where clients reach this server.
     pub(crate) advertised: Advertised,
     pub(crate) join_secret: Option<SecretString>,
+    /// How much it should hold beside others.
+    pub(crate) weight: u32,
 }
 
 impl Registration {
@@ -51,10 +57,10 @@ impl Registration {
                 beaten = self.beat() => beaten,
                 () = finishing.cancelled() => break,
             };
-            self.server.registered.send_replace(beaten.is_ok());
+            self.judge(&beaten);
             may_be_listed = !matches!(beaten, Err(InfoError::Refused { .. }));
             let pause = match beaten {
-                Ok((answer, url)) => {
+                Ok((answer, url, lags)) => {
                     if last_failure.take().is_some() || marked.is_none() {
                         self.greet(&answer, &url);
                     }
@@ -62,7 +68,15 @@ impl Registration {
                         self.mark(answer.now).await;
                         marked = Some(Instant::now());
                     }
-                    INTERVAL
+                    if lags {
+                        tokio::select! {
+                            () = tokio::time::sleep(ON_THEIR_WAY) => {}
+                            () = finishing.cancelled() => break,
+                        }
+                        let looked = self.follower.look_again(&answer).await;
+                        looked.inspect_err(cursors_unreadable).unwrap_or_default();
+                    }
+                    if lags { INTERVAL - ON_THEIR_WAY } else { INTERVAL }
                 }
                 Err(error) => {
                     let told = describe(&error, &self.server.identity.id, self.join_secret.is_some());
@@ -87,7 +101,20 @@ impl Registration {
         Ok(())
     }
 
-    async fn beat(&self) -> Result<(HeartbeatAnswer, Url), InfoError> {
+    fn judge(&self, beaten: &Result<(HeartbeatAnswer, Url, bool), InfoError>) {
+        let usurped = match beaten {
+            Ok(_) => Some(false),
+            Err(InfoError::Refused { problem, .. }) if problem.kind == SECOND_INSTANCE => Some(true),
+            // Nobody said anything about it.
+            Err(_) => None,
+        };
+        // The identity's fate first: whoever sees that this server is registered must find it to be its own.
+        self.server.usurped.send_if_modified(|before| usurped.is_some_and(|now| std::mem::replace(before, now) != now));
+        self.server.registered.send_replace(beaten.is_ok());
+    }
+
+    /// The answer, the address it was told, and whether the answer names facts that were not seen here.
+    async fn beat(&self) -> Result<(HeartbeatAnswer, Url, bool), InfoError> {
         let folder = self.server.blobs.folder().clone();
         let free_bytes = blocking(move || folder.free_bytes()).await.unwrap_or(0);
         let mut heartbeat = Heartbeat {
@@ -97,7 +124,12 @@ impl Registration {
             secret_sha256: None,
             load: u32::try_from(self.server.running.count()).unwrap_or(u32::MAX),
             free_bytes,
+            weight: self.weight,
+            seen: None,
         };
+        // Read before the question is put: an answer that knows less comes from a database that was put back.
+        let cursors = self.server.store.cursors().await.inspect_err(cursors_unreadable).unwrap_or_default();
+        heartbeat.seen = cursors.epoch.map(|epoch| Seen { epoch, streams: cursors.streams.clone() });
         let mut answer = self.server.info.beat(&heartbeat, None).await;
         if let (Err(InfoError::Refused { status: StatusCode::UNAUTHORIZED, .. }), Some(secret)) =
             (&answer, &self.join_secret)
@@ -110,10 +142,9 @@ impl Registration {
         }
         let answer = answer?;
         self.server.clock.observe(answer.now, Instant::now());
-        if let Err(error) = self.follower.compare(answer.epoch, &answer.streams).await {
-            tracing::error!(%error, "the cursors cannot be read");
-        }
-        Ok((answer, heartbeat.url))
+        self.server.pace.limit_zones(&answer.pull_limits);
+        let lags = self.follower.compare(&cursors, &answer).await.inspect_err(cursors_unreadable).unwrap_or_default();
+        Ok((answer, heartbeat.url, lags))
     }
 
     fn greet(&self, answer: &HeartbeatAnswer, url: &Url) {
@@ -131,12 +162,16 @@ impl Registration {
     }
 }
 
+fn cursors_unreadable(error: &StoreError) {
+    tracing::error!(%error, "the cursors cannot be read");
+}
+
 /// What is wrong, and what to do about it.
 fn describe(error: &InfoError, id: &ServerId, has_join_secret: bool) -> String {
     match error {
         InfoError::Refused { problem, .. } if problem.kind == SECOND_INSTANCE => format!(
-            "another live process uses the identity {id} of this data folder; stop it, or give one of them a fresh \
-             --data folder"
+            "another live process uses the identity {id} of this data folder, so that this one serves nothing; stop one of \
+             them, or give it a fresh --data folder"
         ),
         InfoError::Refused { problem, .. } if problem.kind == TAKEN => format!(
             "the info-server knows the id {id} with another secret than this data folder's: bring back the folder's \
@@ -145,10 +180,6 @@ fn describe(error: &InfoError, id: &ServerId, has_join_secret: bool) -> String {
         InfoError::Refused { status: StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, .. } if !has_join_secret => {
             format!("the info-server does not know server {id}: give it a join secret with --join-secret-file")
         }
-        InfoError::Refused { problem, .. } if problem.kind == TAKEN => format!(
-            "the info-server knows the id {id} with another secret than this data folder's: bring back the folder's \
-             own secret, or start with a fresh --data folder"
-        ),
         InfoError::Refused { status: StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, .. } => {
             format!("the info-server refused to enrol server {id}: check the join secret")
         }

@@ -19,6 +19,8 @@ use crate::{
 
 /// Between two reports of a file that is still growing.
 const APART: Duration = Duration::from_millis(500);
+/// Between two looks when nothing is known to be due: another process may have removed what nobody knows.
+const LOOK: Duration = Duration::from_secs(10);
 /// Reports read from the database at once.
 const ROUND: u32 = 256;
 /// Reports on their way at once.
@@ -62,7 +64,7 @@ impl Reporter {
             };
             tokio::select! {
                 () = self.0.blobs.changed.notified() => {}
-                () = tokio::time::sleep(wait.unwrap_or(Duration::MAX)) => {}
+                () = tokio::time::sleep(wait.unwrap_or(LOOK)) => {}
                 () = finishing.cancelled() => {}
             }
         }
@@ -88,16 +90,20 @@ impl Reporter {
 
     async fn send(&self, pending: PendingReport) -> Result<(), ReportError> {
         // From the row, read after the counter: a blob in memory lags behind the commit that the counter stands for.
-        let (runs, root) = match self.0.store.file(pending.file).await? {
-            Some(file) => (file.runs, file.root),
-            None => (Runs::new(), None),
+        let (runs, root, sha256) = match self.0.store.file(pending.file).await? {
+            Some(file) => (file.runs, file.root, file.sha256),
+            None => (Runs::new(), None, None),
         };
-        let report = ReplicaReport { counter: pending.counter, runs, root };
+        let report = ReplicaReport { counter: pending.counter, runs, root, sha256 };
         match self.0.info.report(pending.file, &report).await {
-            Ok(()) => self.0.metrics.reports.one(),
+            Ok(()) => {
+                self.0.metrics.reports.inc();
+            }
             // The catalogue has forgotten the file: there is nothing to tell about it.
             Err(InfoError::Refused { status: StatusCode::NOT_FOUND | StatusCode::GONE, .. }) => {
-                tracing::info!(file = %pending.file, "the info-server does not know a file that is held here");
+                tracing::debug!(file = %pending.file, "the info-server does not know a file that is held here");
+                self.0.store.ask_about(pending.file).await?;
+                self.0.asking.notify_one();
             }
             Err(error) => return Err(error.into()),
         }

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Router,
-    extract::DefaultBodyLimit,
-    routing::{get, put},
+use axum::{Router, middleware::from_fn_with_state};
+use http::{HeaderName, Method, header};
+use lifecycle::{
+    api::{About, Api},
+    observe::observed,
 };
-use http::{Method, header};
-use lifecycle::http::with_fallbacks;
 use tower_http::cors::{Any, CorsLayer};
+use utoipa_axum::{router::UtoipaMethodRouterExt as _, routes};
 
 use crate::server::Server;
 
@@ -19,22 +19,34 @@ mod health;
 mod list_chunks;
 mod put_chunk;
 
+const ABOUT: About = About {
+    title: "DDM file server",
+    description: "Serves the verified chunks of files to whoever holds a token for them, and takes uploads. Errors are problem \
+                  documents (RFC 9457). Tokens travel in `Authorization: Bearer` and nowhere else.",
+    version: env!("CARGO_PKG_VERSION"),
+};
+
+/// The table of routes.
+fn api() -> Api<Arc<Server>> {
+    // A chunk's body is bounded by its length, which the handler knows.
+    Api::new(ABOUT, None)
+        .bearer("download", "ddmd_…", "The right to one file, from the info-server's `GET /v1/files/{id}`")
+        .bearer("upload", "ddmu_…", "The right to write one file, from the info-server's `POST /v1/files`")
+        // GET and HEAD are one handler: they must not differ.
+        // The preflight is answered by the layer; without its own handler its method would be refused first.
+        .routes(routes!(get_content::get_content).map(|content| content.options(async || ()).layer(cors())))
+        .routes(routes!(list_chunks::list_chunks))
+        .routes(routes!(put_chunk::put_chunk))
+        .routes(routes!(health::livez))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::metrics))
+}
+
 /// Everything this server answers.
 pub(crate) fn router(server: Arc<Server>) -> Router {
-    let content = Router::new()
-        // GET and HEAD are one handler: they must not differ.
-        // The preflight is answered by the layer; without this line its method would be refused first.
-        .route("/v1/files/{id}/content", get(get_content::get_content).options(async || ()))
-        .layer(cors());
-    let chunks = Router::new()
-        .route("/v1/files/{id}/chunks", get(list_chunks::list_chunks))
-        .route("/v1/files/{id}/chunks/{n}", put(put_chunk::put_chunk));
-    let operator = Router::new()
-        .route("/livez", get(health::livez))
-        .route("/readyz", get(health::readyz))
-        .route("/metrics", get(health::metrics));
-    // A chunk's body is bounded by its length, which the handler knows.
-    with_fallbacks(content.merge(chunks).merge(operator)).layer(DefaultBodyLimit::disable()).with_state(server)
+    let requests = server.metrics.requests.clone();
+    let only_one = from_fn_with_state(server.clone(), access::only_one);
+    observed(api().finish().0.layer(only_one).with_state(server), requests)
 }
 
 /// Pages of any origin may read content: the token is what protects it, and it is sent by no browser unasked.
@@ -48,6 +60,7 @@ fn cors() -> CorsLayer {
             header::IF_RANGE,
             header::IF_MATCH,
             header::IF_NONE_MATCH,
+            HeaderName::from_static(wire::trace::HEADER),
         ])
         .expose_headers([
             header::ACCEPT_RANGES,

@@ -9,6 +9,7 @@ use std::{
 };
 
 use tokio_util::sync::CancellationToken;
+use transfer::pace::Bucket;
 use wire::Digest;
 
 /// The bodies being sent.
@@ -16,12 +17,15 @@ use wire::Digest;
 pub(crate) struct Running {
     by_token: Mutex<HashMap<Digest, Shared>>,
     count: AtomicU64,
+    /// Bytes a second for each token.
+    rate: Option<u64>,
 }
 
 #[derive(Debug)]
 struct Shared {
     cut: CancellationToken,
     bodies: usize,
+    bucket: Option<Arc<Bucket>>,
 }
 
 /// One body being sent; it counts until it is dropped, which is when the connection has taken its last piece.
@@ -30,16 +34,25 @@ pub(crate) struct Body {
     running: Arc<Running>,
     token: Digest,
     cut: CancellationToken,
+    bucket: Option<Arc<Bucket>>,
 }
 
 impl Running {
+    /// No bodies yet; those of one token get `rate` bytes a second together.
+    pub(crate) fn new(rate: Option<u64>) -> Self {
+        Self { rate, ..Self::default() }
+    }
+
     /// Notes a body. To be called *before* the token is judged: a revocation that comes after the judgement finds it.
     pub(crate) fn enter(self: &Arc<Self>, token: Digest) -> Body {
         let mut by_token = self.lock();
-        let shared = by_token.entry(token).or_insert_with(|| Shared { cut: CancellationToken::new(), bodies: 0 });
+        let shared = by_token.entry(token).or_insert_with(|| {
+            let bucket = self.rate.map(|rate| Arc::new(Bucket::new(rate)));
+            Shared { cut: CancellationToken::new(), bodies: 0, bucket }
+        });
         shared.bodies += 1;
         self.count.fetch_add(1, Ordering::Relaxed);
-        Body { running: self.clone(), token, cut: shared.cut.clone() }
+        Body { running: self.clone(), token, cut: shared.cut.clone(), bucket: shared.bucket.clone() }
     }
 
     /// Cuts all bodies of a token; answers how many.
@@ -65,6 +78,11 @@ impl Body {
     /// Cancelled when the body must end.
     pub(crate) const fn token(&self) -> &CancellationToken {
         &self.cut
+    }
+
+    /// What the bodies of its token share.
+    pub(crate) const fn bucket(&self) -> Option<&Arc<Bucket>> {
+        self.bucket.as_ref()
     }
 
     /// Whether the body must end now.

@@ -16,6 +16,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -24,8 +25,10 @@ use rustix::net::SendFlags;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
+    time::Sleep,
 };
 use tokio_util::sync::WaitForCancellationFutureOwned;
+use transfer::pace::{self, Bucket};
 
 use crate::running;
 
@@ -62,8 +65,18 @@ impl Outlet {
 }
 
 /// Makes such connections.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Sendfile;
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sendfile {
+    /// What all connections share.
+    line: Option<Arc<Bucket>>,
+}
+
+impl Sendfile {
+    /// Connections that send `rate` bytes a second together; as many as the network takes when absent.
+    pub(crate) fn new(rate: Option<u64>) -> Self {
+        Self { line: rate.map(|rate| Arc::new(Bucket::new(rate))) }
+    }
+}
 
 impl Transport for Sendfile {
     type Stream = Stream;
@@ -71,7 +84,8 @@ impl Transport for Sendfile {
 
     fn wrap(&self, stream: TcpStream) -> (Stream, Outlet) {
         let outlet = Outlet::default();
-        (Stream { tcp: stream, outlet: outlet.clone(), cut: None }, outlet)
+        let (outlet_too, line) = (outlet.clone(), self.line.clone());
+        (Stream { tcp: stream, outlet: outlet_too, cut: None, line, turn: None, granted: 0 }, outlet)
     }
 }
 
@@ -80,6 +94,11 @@ pub(crate) struct Stream {
     tcp: TcpStream,
     outlet: Outlet,
     cut: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    line: Option<Arc<Bucket>>,
+    /// The wait for the next share of the line, and its size.
+    turn: Option<(Pin<Box<Sleep>>, usize)>,
+    /// What is left of the present share.
+    granted: usize,
 }
 
 /// Whether a slice stands for a piece of a file.
@@ -90,16 +109,40 @@ fn stands_in(slice: &[u8]) -> bool {
 impl Stream {
     /// Sends from the piece in front, of which `slice` stands for the next bytes.
     fn poll_piece(&mut self, length: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.granted == 0 {
+            self.granted = ready!(self.poll_turn(length, cx));
+        }
         loop {
             ready!(self.tcp.poll_write_ready(cx))?;
             match self.try_piece(length) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 sent => {
                     self.cut = None;
+                    self.granted = self.granted.saturating_sub(*sent.as_ref().unwrap_or(&0));
                     return Poll::Ready(sent);
                 }
             }
         }
+    }
+
+    /// Takes a share of what is limited, and waits until it may flow.
+    fn poll_turn(&mut self, length: usize, cx: &mut Context<'_>) -> Poll<usize> {
+        if self.turn.is_none() {
+            let own = self.outlet.pieces().front().and_then(|piece| piece.running.bucket().cloned());
+            let buckets = [self.line.clone(), own];
+            let Some(turn) = buckets.iter().flatten().map(|bucket| bucket.turn().min(length)).min() else {
+                return Poll::Ready(length);
+            };
+            let (bytes, now) = (u64::try_from(turn).unwrap_or(u64::MAX), Instant::now());
+            let due = buckets.iter().flatten().map(|bucket| bucket.take(bytes, now)).max().unwrap_or(now);
+            let Some(wait) = pace::wait(due, now) else { return Poll::Ready(turn) };
+            self.turn = Some((Box::pin(tokio::time::sleep(wait)), turn));
+        }
+        let Some((sleep, turn)) = &mut self.turn else { return Poll::Ready(length) };
+        let turn = *turn;
+        ready!(sleep.as_mut().poll(cx));
+        self.turn = None;
+        Poll::Ready(turn)
     }
 
     fn try_piece(&self, length: usize) -> io::Result<usize> {
@@ -113,6 +156,7 @@ impl Stream {
             return Err(io::Error::other("bytes that stand for another piece"));
         }
         let mut offset = piece.range.start;
+        let length = length.min(self.granted);
         let sent = self.tcp.try_io(Interest::WRITABLE, || {
             Ok(rustix::fs::sendfile(self.tcp.as_fd(), &piece.file, Some(&mut offset), length)?)
         })?;
@@ -215,7 +259,7 @@ mod tests {
     async fn pair() -> (Stream, Outlet, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (stream, outlet) = Sendfile.wrap(listener.accept().await.unwrap().0);
+        let (stream, outlet) = Sendfile::default().wrap(listener.accept().await.unwrap().0);
         (stream, outlet, far)
     }
 

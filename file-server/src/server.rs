@@ -6,12 +6,13 @@ use std::sync::{
 };
 
 use bus::EventBus;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use transfer::pace::Pace;
 use wire::Zone;
 
 use crate::{
-    blobs::Blobs, clock::Clock, identity::Identity, info::InfoServer, metrics::Metrics, running::Running, store::Store,
-    tokens::Tokens,
+    blobs::Blobs, clock::Clock, fetch::Hints, identity::Identity, info::InfoServer, metrics::Metrics, running::Running,
+    store::Store, tokens::Tokens,
 };
 
 /// One file server. There may be several in a process.
@@ -27,8 +28,16 @@ pub(crate) struct Server {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) info: InfoServer,
     pub(crate) bus: Arc<dyn EventBus>,
+    /// How fast replications may fetch.
+    pub(crate) pace: Pace,
     /// Whether the last heartbeat was accepted.
     pub(crate) registered: watch::Sender<bool>,
+    /// Whether another live process has this server's identity: this one then serves and takes nothing.
+    pub(crate) usurped: watch::Sender<bool>,
+    /// Jobs that may have something to do.
+    pub(crate) hints: Hints,
+    /// There are files to ask the info-server about.
+    pub(crate) asking: Notify,
     /// Whether requests should go elsewhere from now on.
     pub(crate) draining: AtomicBool,
     /// One probe of the disk at a time: a stalled disk must not collect waiting threads.

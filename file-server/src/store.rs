@@ -10,18 +10,27 @@ use sqlx::{
 use tokio::sync::Mutex;
 
 mod events;
+mod fetched;
 mod files;
+mod reconcile;
+mod repair;
 mod reports;
 mod state;
+#[cfg(test)]
+mod states;
 mod tokens;
 
 pub(crate) use events::{Batch, Cursors, Effects};
 pub(crate) use files::{Addition, FileRow};
+pub(crate) use repair::ScrubProgress;
 pub(crate) use reports::PendingReport;
 pub(crate) use tokens::Standing;
 
 /// The first version whose write-ahead log cannot be corrupted by a checkpoint that races with a writer.
 const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
+
+/// The newest schema this build knows.
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations/file-server");
 
 /// How long a reader waits for a lock; the one writer never waits for another.
 const BUSY: Duration = Duration::from_secs(5);
@@ -46,6 +55,18 @@ impl StoreError {
     pub(crate) fn is_full(&self) -> bool {
         // SQLITE_FULL
         matches!(self, Self::Database(sqlx::Error::Database(error)) if error.code().as_deref() == Some("13"))
+    }
+
+    /// Whether a file could not be opened, or no connection was free: for a database that was open already, that passes.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        // SQLITE_CANTOPEN, and its kinds.
+        let cannot_open = |code: &str| code.parse::<u32>().is_ok_and(|code| code & 0xff == 14);
+        match self {
+            Self::Database(sqlx::Error::Database(error)) => error.code().as_deref().is_some_and(cannot_open),
+            Self::Database(sqlx::Error::PoolTimedOut) => true,
+            Self::Database(sqlx::Error::Io(error)) => lifecycle::descriptors::exhausted(error),
+            _ => false,
+        }
     }
 }
 
@@ -81,7 +102,7 @@ impl Store {
         if !is_new_enough(&version) {
             return Err(StoreError::OldLibrary(version));
         }
-        sqlx::migrate!("../migrations/file-server").run(&writer).await.map_err(|error| match error {
+        MIGRATIONS.run(&writer).await.map_err(|error| match error {
             newer @ MigrateError::VersionMissing(_) => StoreError::Newer(newer),
             other => StoreError::Migration(other),
         })?;
@@ -110,7 +131,15 @@ impl Store {
             Durability::Ordered => "pragma synchronous = normal",
         };
         sqlx::query(pragma).execute(&self.writer).await?;
-        Ok(self.writer.begin_with("begin immediate").await?)
+        match self.writer.begin_with("begin immediate").await {
+            // SQLite ends a transaction by itself when the disk is full; the connection goes on counting it and begins no other.
+            Err(sqlx::Error::InvalidSavePointStatement) => {
+                self.writer.acquire().await?.close().await?;
+                sqlx::query(pragma).execute(&self.writer).await?;
+                Ok(self.writer.begin_with("begin immediate").await?)
+            }
+            begun => Ok(begun?),
+        }
     }
 }
 

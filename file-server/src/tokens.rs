@@ -96,13 +96,13 @@ impl Tokens {
             return Ok(Presented::Refused);
         }
         if let Some(known) = self.known.get(&hash).await {
-            self.metrics.token_hits.one();
+            self.metrics.token_hits.inc();
             return Ok(known);
         }
         if self.unknown.contains_key(&hash) {
             return Ok(Presented::Refused);
         }
-        self.metrics.token_misses.one();
+        self.metrics.token_misses.inc();
         // One look-up per token, however many requests bring it.
         let found = self.known.try_get_with(hash, self.look_up(hash)).await;
         if self.revoked.contains_key(&hash) {
@@ -114,7 +114,7 @@ impl Tokens {
             Ok(presented) => Ok(presented),
             Err(Miss::Unknown) => Ok(Presented::Refused),
             Err(Miss::Undecidable) => {
-                self.metrics.undecided.one();
+                self.metrics.undecided.inc();
                 Err(Undecidable)
             }
         }
@@ -127,7 +127,7 @@ impl Tokens {
         }
         let turn = tokio::time::timeout(TURN, self.questions.acquire()).await;
         let _turn = turn.ok().and_then(Result::ok).ok_or(Miss::Undecidable)?;
-        self.metrics.introspections.one();
+        self.metrics.introspections.inc();
         match self.info.introspect(hash).await {
             Ok(Some(grant)) if grant.token_hash == hash => {
                 self.store.add_answered_grant(&grant).await.map_err(|error| failed(&error))?;
@@ -161,6 +161,11 @@ impl Tokens {
             self.revoked.insert(*hash, ()).await;
             self.known.invalidate(hash).await;
         }
+    }
+
+    /// How many are in memory, about.
+    pub(crate) fn cached(&self) -> u64 {
+        self.known.entry_count()
     }
 
     /// A new life of the catalogue: nothing that was remembered holds.

@@ -5,6 +5,7 @@ use std::{
     fs::File,
     io::{self, IoSliceMut},
     ops::Range,
+    os::unix::fs::MetadataExt as _,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -33,6 +34,8 @@ pub(crate) struct Blob {
     written: Notify,
     /// Syncs that failed. After one the kernel may have dropped any bytes written before, so none of them count.
     failures: AtomicU64,
+    /// How often chunks were taken back.
+    damages: AtomicU64,
     deleted: AtomicBool,
     /// Cleared when the file system turns out not to know reads that must not wait.
     reads_at_once: AtomicBool,
@@ -69,6 +72,7 @@ impl Blob {
             writing: Mutex::default(),
             written: Notify::new(),
             failures: AtomicU64::new(0),
+            damages: AtomicU64::new(0),
             deleted: AtomicBool::new(false),
             reads_at_once: AtomicBool::new(!in_memory),
         }
@@ -91,12 +95,18 @@ impl Blob {
         (held.runs.clone(), held.root)
     }
 
+    /// Whose bytes these are.
+    pub(crate) const fn id(&self) -> FileId {
+        self.id
+    }
+
     /// How the file is cut.
     pub(crate) const fn layout(&self) -> Layout {
         self.layout
     }
 
-    pub(super) fn holds(&self, chunk: ChunkIndex) -> bool {
+    /// Whether the chunk is verified.
+    pub(crate) fn holds(&self, chunk: ChunkIndex) -> bool {
         self.held().runs.contains(chunk.get())
     }
 
@@ -124,6 +134,54 @@ impl Blob {
         self.failures.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// What is held of these chunks does not count any more.
+    pub(super) fn drop_chunks(&self, chunks: &[u32]) {
+        self.damages.fetch_add(1, Ordering::AcqRel);
+        let mut held = self.held();
+        chunks.iter().for_each(|n| held.runs.remove(*n..n.saturating_add(1)));
+        (held.root, held.sha256) = (None, None);
+    }
+
+    /// How often chunks were taken back: what was read meanwhile says nothing.
+    pub(super) fn damages(&self) -> u64 {
+        self.damages.load(Ordering::Acquire)
+    }
+
+    /// The bytes are gone from the disk.
+    pub(super) fn mark_lost(&self) {
+        let mut held = self.held();
+        *held = Held { runs: Runs::new(), root: None, sha256: None };
+        drop(held);
+        self.mark_deleted();
+    }
+
+    /// Whether these bytes are verified still.
+    pub(super) fn holds_bytes(&self, bytes: &Range<u64>) -> bool {
+        self.held().runs.covers(self.layout.run_of_bytes(bytes.clone()))
+    }
+
+    /// Whether the file still has its whole length.
+    pub(crate) fn has_its_length(&self) -> io::Result<bool> {
+        Ok(self.file.metadata()?.len() == self.layout.size())
+    }
+
+    /// Whether the file still has its whole length, and a name in a folder.
+    pub(crate) fn is_in_place(&self) -> io::Result<bool> {
+        let found = self.file.metadata()?;
+        Ok(found.len() == self.layout.size() && found.nlink() > 0)
+    }
+
+    /// The right to write `chunk`, if nobody has it.
+    pub(super) fn try_turn(self: &Arc<Self>, chunk: ChunkIndex) -> Option<Turn> {
+        let free = self.writers().insert(chunk.get());
+        free.then(|| Turn { blob: self.clone(), chunk, failures: self.failures.load(Ordering::Acquire) })
+    }
+
+    /// The file's bytes, for who reads them again.
+    pub(crate) const fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+
     /// Waits for the right to write `chunk`.
     pub(super) async fn turn(self: &Arc<Self>, chunk: ChunkIndex) -> Turn {
         loop {
@@ -138,7 +196,7 @@ impl Blob {
     }
 
     /// Whether every `step`-th byte of `piece`, and so in all likelihood the rest, can be read without waiting for a disk.
-    pub(super) fn is_in_memory(&self, piece: &Range<u64>, step: u64) -> io::Result<bool> {
+    pub(crate) fn is_in_memory(&self, piece: &Range<u64>, step: u64) -> io::Result<bool> {
         if !self.reads_at_once.load(Ordering::Relaxed) {
             return Ok(self.in_memory);
         }

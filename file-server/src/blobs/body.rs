@@ -14,9 +14,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
-use super::Blob;
+use super::{Blob, Blobs, blocking};
 use crate::{
-    metrics::Metrics,
     running,
     sendfile::{MOST, Outlet},
 };
@@ -37,9 +36,9 @@ pub(crate) enum Segment {
 /// pool, because the thread that sends must not wait for a disk.
 #[derive(Debug)]
 pub(crate) struct RangeBody {
+    blobs: Arc<Blobs>,
     blob: Arc<Blob>,
     outlet: Outlet,
-    metrics: Arc<Metrics>,
     running: Arc<running::Body>,
     segments: VecDeque<Segment>,
     remaining: u64,
@@ -49,16 +48,15 @@ pub(crate) struct RangeBody {
 impl RangeBody {
     /// A body that counts as running until its last piece is sent, for the connection that `outlet` belongs to.
     pub(crate) fn new(
-        blob: Arc<Blob>,
+        (blobs, blob): (&Arc<Blobs>, Arc<Blob>),
         outlet: Outlet,
-        metrics: &Arc<Metrics>,
         running: running::Body,
         segments: Vec<Segment>,
     ) -> Self {
         let segments: VecDeque<_> = segments.into_iter().filter(|segment| segment.len() > 0).collect();
         let remaining = segments.iter().map(Segment::len).sum();
         let running = Arc::new(running);
-        Self { blob, outlet, metrics: metrics.clone(), running, segments, remaining, warming: None }
+        Self { blobs: blobs.clone(), blob, outlet, running, segments, remaining, warming: None }
     }
 
     /// How many bytes it has left.
@@ -70,17 +68,33 @@ impl RangeBody {
     fn poll_piece(&mut self, range: &Range<u64>, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         let most = u64::try_from(MOST).unwrap_or(u64::MAX);
         let piece = range.start..range.end.min(range.start.saturating_add(most));
+        self.check(&piece)?;
         if let Some(warming) = &mut self.warming {
-            ready!(Pin::new(warming).poll(cx)).map_err(io::Error::other)??;
+            let warmed = ready!(Pin::new(warming).poll(cx)).map_err(io::Error::other)?;
             self.warming = None;
+            // Bytes that the disk does not give back are looked into.
+            warmed.inspect_err(|_| self.blobs.suspects.add(self.blob.id))?;
         } else if !self.blob.is_in_memory(&piece, STEP)? {
-            self.metrics.cold_reads.one();
+            self.blobs.metrics.cold_reads.inc();
             let (blob, piece) = (self.blob.clone(), piece);
-            self.warming = Some(tokio::task::spawn_blocking(move || warm(&blob, &piece)));
+            let readers = self.blobs.readers.clone();
+            self.warming = Some(tokio::spawn(async move {
+                let _reader = readers.acquire_owned().await;
+                blocking(move || warm(&blob, &piece)).await
+            }));
             return self.poll_piece(range, cx);
         }
-        self.metrics.content_bytes.add(piece.end - piece.start);
+        self.blobs.metrics.content_bytes.inc_by(piece.end - piece.start);
         Poll::Ready(Ok(self.outlet.stand_in(&self.blob.file, piece, &self.running)))
+    }
+
+    /// Nothing is promised that is not there any more: what was promised already ends with the connection.
+    fn check(&self, piece: &Range<u64>) -> io::Result<()> {
+        if !self.blob.has_its_length()? {
+            self.blobs.suspects.add(self.blob.id);
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if self.blob.holds_bytes(piece) { Ok(()) } else { Err(io::ErrorKind::ConnectionAborted.into()) }
     }
 
     /// Takes `length` bytes off the front.

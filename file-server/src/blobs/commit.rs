@@ -59,6 +59,7 @@ impl Blobs {
             .iter()
             .map(|entry| Addition { file: entry.turn.blob.id, chunk: entry.turn.chunk.get(), digest: entry.digest })
             .collect();
+        let _settling = self.settling.lock().await;
         match self.store.add_chunks(&additions).await {
             Ok(complete) => self.count(good, complete).await,
             Err(error) => {
@@ -81,7 +82,7 @@ impl Blobs {
         let blobs: HashMap<FileId, Arc<Blob>> =
             batch.iter().map(|entry| (entry.turn.blob.id, entry.turn.blob.clone())).collect();
         let syncs = blobs.into_values().map(|blob| async move {
-            self.metrics.syncs.one();
+            self.metrics.syncs.inc();
             let syncing = blob.clone();
             match blocking(move || syncing.file.sync_data()).await {
                 Ok(()) => Some(blob.id),

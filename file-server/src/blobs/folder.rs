@@ -2,7 +2,8 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io,
+    io::{self, Write as _},
+    ops::Range,
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
@@ -11,17 +12,30 @@ use anyhow::Context as _;
 use rustix::fs::FallocateFlags;
 use wire::FileId;
 
+use crate::room::Reserve;
+
 /// A data folder belongs to somebody else.
 #[derive(Debug, thiserror::Error)]
 #[error("another file server works on {}: each needs a --data folder of its own", .0.display())]
 pub(crate) struct InUse(PathBuf);
+
+/// How much room a new blob takes at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// As much as the whole file needs: no later write fails for want of it.
+    ForAll,
+    /// None: only part of the file is going to be here.
+    AsItComes,
+}
 
 /// Where blobs lie, and the lock that keeps other processes away from them.
 #[derive(Debug)]
 pub(crate) struct Folder {
     files: PathBuf,
     partial: PathBuf,
-    _lock: File,
+    /// What is to stay free for others.
+    reserve: Reserve,
+    lock_file: File,
 }
 
 impl Folder {
@@ -43,7 +57,22 @@ impl Folder {
             data.display()
         );
         sync_folder(data)?;
-        Ok(Self { files, partial: partial.to_owned(), _lock: lock })
+        Ok(Self { files, partial: partial.to_owned(), reserve: Reserve::default(), lock_file: lock })
+    }
+
+    /// The folders of a server that may run on them: for a look, and for blobs that nobody works with.
+    ///
+    /// # Errors
+    /// When no server ever worked there.
+    pub(crate) fn beside(data: &Path, partial: &Path) -> io::Result<Self> {
+        let lock_file = File::open(data.join("lock"))?;
+        Ok(Self { files: data.join("files"), partial: partial.to_owned(), reserve: Reserve::default(), lock_file })
+    }
+
+    /// Leaves this much of the volume free.
+    pub(crate) fn keep_free(mut self, reserve: Reserve) -> Self {
+        self.reserve = reserve;
+        self
     }
 
     /// Whether a server works on the data folder now.
@@ -56,15 +85,21 @@ impl Folder {
         }
     }
 
-    /// Makes the preallocated file of a blob. What an attempt before it left is replaced.
-    pub(super) fn make(&self, id: FileId, size: u64) -> io::Result<()> {
+    /// Makes the file of a blob. What an attempt before it left is replaced.
+    pub(super) fn make(&self, id: FileId, size: u64, room: Room) -> io::Result<()> {
         // Some file systems fill the disk before they notice that it is too small.
-        if self.free_bytes()? < size {
+        if room == Room::ForAll && self.free_bytes()? < size {
             return Err(io::ErrorKind::StorageFull.into());
         }
+        // It may have been wiped while we run.
+        fs::create_dir_all(&self.partial)?;
         let path = self.partial_path(id);
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
-        let made = preallocate(&file, size).and_then(|()| file.sync_all()).and_then(|()| sync_folder(&self.partial));
+        let made = match room {
+            Room::ForAll => preallocate(&file, size),
+            Room::AsItComes => file.set_len(size),
+        };
+        let made = made.and_then(|()| file.sync_all()).and_then(|()| sync_folder(&self.partial));
         if made.is_err() {
             // Give the room back; that it cannot be removed either says nothing new.
             let _ = fs::remove_file(&path);
@@ -73,12 +108,56 @@ impl Folder {
     }
 
     /// Opens a blob wherever it is.
-    pub(super) fn open(&self, id: FileId) -> io::Result<Option<File>> {
+    pub(crate) fn open(&self, id: FileId) -> io::Result<Option<File>> {
         let partial = OpenOptions::new().read(true).write(true).open(self.partial_path(id));
         match absent(partial)? {
             Some(file) => Ok(Some(file)),
-            None => absent(File::open(self.final_path(id))),
+            None => self.open_final(id),
         }
+    }
+
+    /// Also to write: a chunk that turns out to be spoiled is fetched again.
+    fn open_final(&self, id: FileId) -> io::Result<Option<File>> {
+        let path = self.final_path(id);
+        match OpenOptions::new().read(true).write(true).open(&path) {
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied) =>
+            {
+                absent(File::open(path))
+            }
+            opened => absent(opened),
+        }
+    }
+
+    /// Whether the bytes of a blob of `size` are where they should be.
+    pub(super) fn has(&self, id: FileId, size: u64) -> io::Result<bool> {
+        let there = |(complete, partial): (Option<u64>, Option<u64>)| partial.or(complete) == Some(size);
+        // Twice: it may be moved between the two looks of one.
+        Ok(there(self.sizes(id)?) || there(self.sizes(id)?))
+    }
+
+    /// Moves a blob that is not complete any more back to those being received.
+    pub(super) fn take_back(&self, id: FileId) -> io::Result<()> {
+        let path = self.final_path(id);
+        fs::create_dir_all(&self.partial)?;
+        if absent(fs::rename(&path, self.partial_path(id)))?.is_some() {
+            sync_folder(&self.partial)?;
+            sync_folder(path.parent().unwrap_or(&self.files))?;
+        }
+        Ok(())
+    }
+
+    /// Gives the room of `bytes` of a blob being received back: nothing that counts is there.
+    pub(super) fn release(&self, id: FileId, bytes: &[Range<u64>]) -> io::Result<()> {
+        let Some(file) = absent(OpenOptions::new().write(true).open(self.partial_path(id)))? else { return Ok(()) };
+        for range in bytes.iter().filter(|range| !range.is_empty()) {
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            match rustix::fs::fallocate(&file, flags, range.start, range.end - range.start) {
+                Err(rustix::io::Errno::OPNOTSUPP) => return Ok(()),
+                released => released?,
+            }
+        }
+        Ok(())
     }
 
     /// Moves a complete blob to its place, for good.
@@ -89,13 +168,16 @@ impl Folder {
             fs::create_dir_all(shard)?;
             sync_folder(&self.files)?;
         }
-        fs::rename(self.partial_path(id), &path)?;
+        // Without one to move it was moved before.
+        if absent(fs::rename(self.partial_path(id), &path))?.is_none() {
+            fs::metadata(&path)?;
+        }
         sync_folder(shard)?;
         sync_folder(&self.partial)
     }
 
     /// Removes a blob wherever it is. False when there was none.
-    pub(super) fn remove(&self, id: FileId) -> io::Result<bool> {
+    pub(crate) fn remove(&self, id: FileId) -> io::Result<bool> {
         let partial = absent(fs::remove_file(self.partial_path(id)))?;
         let complete = absent(fs::remove_file(self.final_path(id)))?;
         Ok(partial.is_some() || complete.is_some())
@@ -126,14 +208,30 @@ impl Folder {
 
     /// Bytes that could still be stored.
     pub(crate) fn free_bytes(&self) -> io::Result<u64> {
-        let found = rustix::fs::statvfs(&self.files)?;
-        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+        let (free, reserved) = self.room()?;
+        Ok(free.saturating_sub(reserved))
+    }
+
+    /// Whether there is less room than is to stay free.
+    pub(crate) fn is_low(&self) -> io::Result<bool> {
+        let (free, reserved) = self.room()?;
+        Ok(free < reserved)
+    }
+
+    /// Bytes that are free, and those that are to stay so.
+    fn room(&self) -> io::Result<(u64, u64)> {
+        // The folders may have been wiped; the lock lies on the same file system and is open.
+        let found = rustix::fs::fstatvfs(&self.lock_file)?;
+        let of = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Ok((of(found.f_bavail), self.reserve.of(of(found.f_blocks))))
     }
 
     /// Whether the disk takes writes.
     pub(crate) fn probe(&self) -> io::Result<()> {
         let path = self.partial.join(".probe");
-        fs::write(&path, b"ok")?;
+        fs::create_dir_all(&self.partial)?;
+        let mut file = File::create(&path)?;
+        file.write_all(b"ok").and_then(|()| file.sync_data())?;
         fs::remove_file(&path)
     }
 

@@ -46,9 +46,19 @@ impl Blobs {
     async fn read_back_next(&self) -> Result<bool, BlobError> {
         let Some(id) = self.store.unread().await? else { return Ok(false) };
         let blob = self.find(id).await?.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotFound))?;
-        let digest = hash_slowly(&blob, id).await?;
+        let damages = blob.damages();
+        let digest = hash_slowly(&blob, id).await.inspect_err(|error| {
+            if matches!(error, BlobError::Disk(_)) {
+                self.suspects.add(id);
+            }
+        })?;
+        if blob.damages() != damages {
+            // Some of it was read before it was healed.
+            return Ok(true);
+        }
         self.store.set_sha256(id, digest).await?;
         blob.set_sha256(digest);
+        self.changed.notify_one();
         tracing::info!(file = %id, sha256 = %digest, "read a complete file back");
         Ok(true)
     }

@@ -1,17 +1,16 @@
 //! Receiving a chunk: hashed while it is written at its place; it counts only once it matched and was synced.
 
-use std::{ops::Range, os::unix::fs::FileExt as _, sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use axum::body::Body;
-use bytes::Bytes;
 use futures::StreamExt as _;
-use tokio::{sync::oneshot, time::timeout};
-use wire::{ChunkIndex, Digest, Hasher};
+use tokio::time::timeout;
+use wire::{ChunkIndex, Digest};
 
-use super::{Blob, BlobError, Blobs, blob::Turn, blocking, commit::Verified};
-
-/// Bytes gathered before a thread is asked to hash and write them.
-const GATHERED: usize = 128 * 1024;
+use super::{
+    Blob, BlobError, Blobs,
+    incoming::{Arrived, Incoming},
+};
 
 /// Without a byte of the body for this long the request is given up.
 const BODY_WAIT: Duration = Duration::from_secs(30);
@@ -28,13 +27,6 @@ pub(crate) enum Received {
     Before,
 }
 
-/// What was written so far.
-struct Progress {
-    turn: Turn,
-    hasher: Hasher,
-    at: u64,
-}
-
 impl Blobs {
     /// Receives one chunk; answers only once it is synced.
     pub(crate) async fn receive(
@@ -44,6 +36,9 @@ impl Blobs {
         digest: Digest,
         body: Body,
     ) -> Result<Received, BlobError> {
+        if *self.low.borrow() {
+            return Err(BlobError::Disk(std::io::ErrorKind::StorageFull.into()));
+        }
         let turn = timeout(BODY_WAIT, blob.turn(chunk)).await.map_err(|_| BlobError::Busy)?;
         if blob.holds(chunk) {
             let held = self.store.chunk_digest(blob.id, chunk.get()).await?;
@@ -51,59 +46,27 @@ impl Blobs {
             bounded(&place, drain(body, &place)).await?;
             return if held == Some(digest) { Ok(Received::Before) } else { Err(BlobError::Conflict) };
         }
-        let (turn, found) = bounded(&blob.layout.bytes_of(chunk), self.write(turn, body)).await?;
-        if found != digest {
-            self.metrics.upload_mismatches.one();
+        let arrived = bounded(&blob.layout.bytes_of(chunk), self.write_body(Incoming::new(turn), body)).await?;
+        if arrived.digest != digest {
+            self.metrics.upload_mismatches.inc();
             tracing::warn!(file = %blob.id, chunk = chunk.get(), "an uploaded chunk does not match its digest");
             return Err(BlobError::Mismatch);
         }
-        let (done, synced) = oneshot::channel();
-        self.commits.send(Verified { turn, digest, done }).await.map_err(|_| BlobError::Unsynced)?;
-        synced.await.map_err(|_| BlobError::Unsynced)??;
-        self.metrics.upload_chunks.one();
+        self.count_once_synced(arrived).await?;
+        self.metrics.upload_chunks.inc();
         Ok(Received::Now)
     }
 
-    /// Writes a body at the chunk's place; answers the digest of what was written.
-    async fn write(&self, turn: Turn, body: Body) -> Result<(Turn, Digest), BlobError> {
-        let place = turn.blob.layout.bytes_of(turn.chunk);
-        let expected = place.end - place.start;
-        let mut progress = Progress { turn, hasher: Hasher::new(), at: place.start };
+    /// Writes a body at the chunk's place.
+    async fn write_body(&self, mut incoming: Incoming, body: Body) -> Result<Arrived, BlobError> {
+        let expected = incoming.left();
         let mut stream = body.into_data_stream();
-        let (mut gathered, mut waiting, mut seen) = (Vec::new(), 0, 0_u64);
         while let Some(frame) = timeout(BODY_WAIT, stream.next()).await.map_err(|_| BlobError::Stalled)? {
-            let frame = frame.map_err(|_| BlobError::Broken)?;
-            waiting += frame.len();
-            seen = seen.saturating_add(u64::try_from(frame.len()).unwrap_or(u64::MAX));
-            if seen > expected {
-                return Err(BlobError::Length { expected });
-            }
-            gathered.push(frame);
-            if waiting >= GATHERED {
-                progress = progress.write(std::mem::take(&mut gathered)).await?;
-                waiting = 0;
-            }
+            self.take(&mut incoming, frame.map_err(|_| BlobError::Broken)?).await?;
         }
-        if seen < expected {
-            return Err(BlobError::Length { expected });
-        }
-        progress = progress.write(gathered).await?;
-        self.metrics.upload_bytes.add(expected);
-        Ok((progress.turn, progress.hasher.finish()))
-    }
-}
-
-impl Progress {
-    async fn write(mut self, frames: Vec<Bytes>) -> Result<Self, BlobError> {
-        let written = blocking(move || {
-            for frame in frames {
-                self.hasher.update(&frame);
-                self.turn.blob.file.write_all_at(&frame, self.at)?;
-                self.at = self.at.saturating_add(u64::try_from(frame.len()).unwrap_or(u64::MAX));
-            }
-            Ok(self)
-        });
-        Ok(written.await?)
+        let arrived = self.arrive(incoming).await?;
+        self.metrics.upload_bytes.inc_by(expected);
+        Ok(arrived)
     }
 }
 

@@ -77,6 +77,9 @@ impl InfoServer {
 
     async fn first_piece(&self, position: Position, wait: Duration) -> Result<LogBatch, InfoError> {
         let mut query = vec![("after", position.seq.to_string()), ("wait", wait.as_secs().to_string())];
+        if position.seen > position.seq {
+            query.push(("seen", position.seen.to_string()));
+        }
         query.extend(position.epoch.map(|epoch| ("epoch", epoch.to_string())));
         let request = self.client.get(self.own("/events")).query(&query);
         let response = success(self.authenticated(request).send().await?).await?;

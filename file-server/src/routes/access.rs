@@ -1,8 +1,14 @@
 //! Authorization: before everything else about a request.
 
+use std::sync::Arc;
+
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::Response,
+};
 use http::request::Parts;
 use lifecycle::http::bearer;
-use std::sync::Arc;
 use wire::{
     Digest, FileId,
     token::{Grant, Token},
@@ -56,7 +62,17 @@ impl Claim {
     }
 }
 
+/// Of several processes with one identity only the registered one serves: the others do not hear what was revoked.
+pub(super) async fn only_one(
+    State(server): State<Arc<Server>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Error> {
+    let for_people = request.uri().path().starts_with("/v1/");
+    if for_people && *server.usurped.borrow() { Err(Error::Usurped) } else { Ok(next.run(request).await) }
+}
+
 fn refused(server: &Server) -> Error {
-    server.metrics.refused.one();
+    server.metrics.refused.inc();
     Error::Forbidden
 }

@@ -10,13 +10,17 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use lifecycle::http::{Path, Refusal};
+use lifecycle::{
+    api::{NotHeld, Precondition, Unsatisfiable},
+    http::{Path, Refusal},
+};
+use utoipa::IntoParams;
 use wire::{Problem, range::ContentRange};
 
 use super::access::Claim;
 use crate::{
     answer::{Conditions, Outcome, Representation, decide},
-    blobs::{Blob, RangeBody, Segment},
+    blobs::{Blob, BlobError, RangeBody, Segment, in_time},
     error::Error,
     running,
     sendfile::Outlet,
@@ -31,7 +35,32 @@ const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream")
 /// Content is for the token's holder alone, and bytes must arrive as they are.
 const CACHE: HeaderValue = HeaderValue::from_static("private, no-store, no-transform");
 
+/// What a request for content may carry.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it is written down for readers; the fields are read by `Fields`")]
+pub(super) struct Conditional {
+    /// The bytes that are wanted (RFC 9110 §14.2), up to 100 ranges.
+    range: Option<String>,
+    /// Only if the file is one of these.
+    #[param(rename = "if-match")]
+    if_match: Option<String>,
+    /// Only if the file is none of these.
+    #[param(rename = "if-none-match")]
+    if_none_match: Option<String>,
+    /// The range only if the file is this one, else all of it.
+    #[param(rename = "if-range")]
+    if_range: Option<String>,
+}
+
 /// Serves the bytes of a file that are here.
+#[utoipa::path(
+    method(get, head),
+    path = "/v1/files/{id}/content",
+    tag = "Content",
+    params(("id" = String, Path, description = "The file's id"), Conditional), security(("download" = [])),
+    responses((status = 200, description = "All of it; `ETag` is the quoted id, `Repr-Digest` its SHA-256", content_type = "application/octet-stream", body = Vec<u8>), (status = 206, description = "The ranges asked for", content_type = "application/octet-stream", body = Vec<u8>), (status = 304, description = "The one that the caller has"), NotHeld, Precondition, Unsatisfiable)
+)]
 pub(super) async fn get_content(
     State(server): State<Arc<Server>>,
     Path(id): Path<String>,
@@ -43,8 +72,12 @@ pub(super) async fn get_content(
     // Before the judgement, so that no revocation can fall between the two.
     let running = server.running.enter(claim.hash());
     let access = claim.judge(&server, &id, Need::Read).await?;
-    server.metrics.content_requests.one();
-    let blob = server.blobs.find(access.file).await?.ok_or(Error::NotHere)?;
+    server.metrics.content_requests.inc();
+    let blob = in_time(server.blobs.find(access.file)).await?.ok_or(Error::NotHere)?;
+    if !blob.is_in_place().map_err(BlobError::Disk)? {
+        server.blobs.suspects.add(access.file);
+        return Err(Error::NotHere);
+    }
     let there = blob.representation();
     let fields = Fields::read(&parts.headers);
     let outcome = decide(&fields.conditions(parts.method == Method::HEAD), &there);
@@ -80,7 +113,7 @@ struct Source<'a> {
 impl Source<'_> {
     fn body(self, segments: Vec<Segment>) -> (Body, u64) {
         let Self { server, blob, outlet, running, head } = self;
-        let body = RangeBody::new(blob, outlet, &server.metrics, running, segments);
+        let body = RangeBody::new((&server.blobs, blob), outlet, running, segments);
         let length = body.remaining();
         if head { (Body::empty(), length) } else { (Body::new(body), length) }
     }

@@ -6,13 +6,23 @@ use axum::{
     Json,
     extract::{Request, State},
 };
-use lifecycle::http::Path;
+use lifecycle::{
+    api::{Conflict, NotHeld},
+    http::Path,
+};
 use wire::{Layout, server::HeldChunks, token::Purpose};
 
 use super::access::Claim;
 use crate::{error::Error, server::Server, tokens::Need};
 
 /// Says which chunks are verified here, so that an upload resumes.
+#[utoipa::path(
+    get,
+    path = "/v1/files/{id}/chunks",
+    tag = "Uploads",
+    params(("id" = String, Path, description = "The file's id")), security(("upload" = []), ("download" = [])),
+    responses((status = 200, description = "What is verified here", body = HeldChunks), NotHeld, Conflict)
+)]
 pub(super) async fn list_chunks(
     State(server): State<Arc<Server>>,
     Path(id): Path<String>,

@@ -10,9 +10,12 @@ use wire::{
 };
 
 use super::{
-    Durability, Store, StoreError,
+    Durability, Store, StoreError, bytes_column,
     files::drop_file,
-    from_sql, optional_bytes_column, to_sql,
+    from_sql, optional_bytes_column, reconcile,
+    repair::end_repair,
+    reports::note_change,
+    to_sql,
     tokens::{put_grant, put_revocation},
 };
 
@@ -25,6 +28,11 @@ pub(crate) struct Cursors {
 }
 
 impl Cursors {
+    /// The highest number seen in any stream.
+    pub(crate) fn highest(&self) -> u64 {
+        self.streams.values().copied().max().unwrap_or(0)
+    }
+
     /// The cursor of one stream.
     pub(crate) fn of(&self, stream: &Stream) -> u64 {
         self.streams.get(stream).copied().unwrap_or(0)
@@ -67,6 +75,32 @@ impl Store {
         Ok(cursors)
     }
 
+    /// The info-server said what the newest fact of each stream is, and that this is all up to `as_of`: streams that have
+    /// been read to their end have been read up to there. Without it a quiet stream would hold the position back, and
+    /// catching up would begin with what was read long ago.
+    pub(crate) async fn raise_cursors(
+        &self,
+        epoch: Epoch,
+        newest: &BTreeMap<Stream, u64>,
+        as_of: u64,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.write(Durability::Ordered).await?;
+        for (stream, seq) in newest {
+            sqlx::query(
+                "update cursor set seq = ?1 where stream = ?2 and seq >= ?3 and seq < ?1
+                 and exists (select 1 from state where epoch = ?4)",
+            )
+            .bind(to_sql(as_of))
+            .bind(stream.to_string())
+            .bind(to_sql(*seq))
+            .bind(epoch.as_bytes().as_slice())
+            .execute(&mut *transaction)
+            .await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
     /// Remembers facts and cursors together.
     pub(crate) async fn apply(&self, batch: &Batch<'_>) -> Result<Effects, StoreError> {
         // What removes a blob must not be forgotten again once the blob is gone.
@@ -80,9 +114,13 @@ impl Store {
             Effects { new_epoch: enter_epoch(&mut transaction, batch.epoch).await?, ..Effects::default() };
         if batch.replaces {
             sqlx::query("delete from assignment where state = 'assigned'").execute(&mut *transaction).await?;
+            reconcile::ask_about_everything(&mut transaction).await?;
         }
         for event in batch.events {
             remember(&mut transaction, event, &mut effects).await?;
+        }
+        if batch.replaces {
+            report_what_is_missing(&mut transaction).await?;
         }
         for (stream, seq) in &batch.cursors {
             sqlx::query(
@@ -97,6 +135,19 @@ impl Store {
         transaction.commit().await?;
         Ok(effects)
     }
+}
+
+/// A catalogue that was put back may count replicas that are gone from here meanwhile.
+async fn report_what_is_missing(transaction: &mut Transaction<'_, Sqlite>) -> Result<(), StoreError> {
+    let missing = sqlx::query(
+        "select file from assignment where state = 'assigned' and not exists (select 1 from file where id = assignment.file)",
+    )
+    .fetch_all(&mut **transaction)
+    .await?;
+    for row in missing {
+        note_change(transaction, bytes_column(&row, "file")?).await?;
+    }
+    Ok(())
 }
 
 const fn removes(fact: &Fact) -> bool {
@@ -116,7 +167,11 @@ async fn enter_epoch(transaction: &mut Transaction<'_, Sqlite>, epoch: Epoch) ->
     sqlx::query("delete from cursor").execute(&mut **transaction).await?;
     sqlx::query("delete from token where body is not null").execute(&mut **transaction).await?;
     sqlx::query("update token set seq = 0").execute(&mut **transaction).await?;
-    sqlx::query("update assignment set seq = 0").execute(&mut **transaction).await?;
+    // What was deleted in the other life may be wanted in this one: it is not to be fetched, but may be assigned.
+    sqlx::query("update assignment set seq = 0, state = iif(state = 'deleted', 'removed', state)")
+        .execute(&mut **transaction)
+        .await?;
+    reconcile::ask_about_everything(transaction).await?;
     Store::report_everything(transaction).await?;
     Ok(true)
 }
@@ -141,8 +196,13 @@ async fn remember(
         }
         Fact::FileDeleted { file } => assign(transaction, (*file, event.seq, "deleted"), effects).await?,
         Fact::ReplicaRemoved { file } => assign(transaction, (*file, event.seq, "removed"), effects).await?,
-        Fact::ReplicaAssigned { file } => assign(transaction, (*file, event.seq, "assigned"), effects).await?,
-        Fact::FilePublished { .. } | Fact::Unknown => {}
+        Fact::ReplicaAssigned { file } => {
+            reconcile::is_known(transaction, *file).await?;
+            assign(transaction, (*file, event.seq, "assigned"), effects).await?;
+        }
+        Fact::FilePublished { file, .. } => reconcile::is_known(transaction, *file).await?,
+        // A hint is acted upon while it is fresh and not remembered.
+        Fact::SpansWaiting { .. } | Fact::Unknown => {}
     }
     Ok(())
 }
@@ -166,6 +226,7 @@ async fn assign(
     .rows_affected();
     if changed > 0 && state != "assigned" {
         drop_file(transaction, file).await?;
+        end_repair(transaction, file).await?;
         // Also without a row: bytes may lie there that a lost database knew.
         effects.dropped.push(file);
     }

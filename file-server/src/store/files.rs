@@ -3,7 +3,9 @@
 use sqlx::{Row as _, Sqlite, Transaction, sqlite::SqliteRow};
 use wire::{Digest, FileId, Layout, Runs};
 
-use super::{Durability, Store, StoreError, bytes_column, from_sql, optional_bytes_column, reports, to_sql};
+use super::{
+    Durability, Store, StoreError, bytes_column, from_sql, optional_bytes_column, repair::end_repair, reports, to_sql,
+};
 
 /// What is known of one file here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,27 +113,33 @@ impl Store {
         Ok(complete)
     }
 
-    /// Notes the digest of the whole, read back from disk.
+    /// Notes the digest of the whole, read back from disk, and has it reported.
     pub(crate) async fn set_sha256(&self, id: FileId, digest: Digest) -> Result<(), StoreError> {
         let mut transaction = self.write(Durability::Ordered).await?;
-        sqlx::query("update file set sha256 = ? where id = ? and root is not null")
+        let noted = sqlx::query("update file set sha256 = ? where id = ? and root is not null")
             .bind(digest.as_bytes().as_slice())
             .bind(id.as_bytes().as_slice())
             .execute(&mut *transaction)
             .await?;
+        if noted.rows_affected() > 0 {
+            reports::note_change(&mut transaction, id).await?;
+        }
         transaction.commit().await?;
         Ok(())
     }
 
     /// A complete file whose whole was not read back yet.
     pub(crate) async fn unread(&self) -> Result<Option<FileId>, StoreError> {
-        let row = sqlx::query("select id from file where root is not null and sha256 is null limit 1")
-            .fetch_optional(&self.reader)
-            .await?;
+        let row = sqlx::query(
+            "select id from file where root is not null and sha256 is null
+                 and not exists (select 1 from unknown where file = id) limit 1",
+        )
+        .fetch_optional(&self.reader)
+        .await?;
         row.as_ref().map(|row| bytes_column(row, "id")).transpose()
     }
 
-    /// Forgets a file whose bytes are gone from the disk, and has it reported.
+    /// Forgets a file, and has it reported.
     pub(crate) async fn forget_file(&self, id: FileId) -> Result<(), StoreError> {
         let mut transaction = self.write(Durability::Synced).await?;
         drop_file(&mut transaction, id).await?;
@@ -189,6 +197,7 @@ async fn set_root_if_complete(
         .bind(id.as_bytes().as_slice())
         .execute(&mut **transaction)
         .await?;
+    end_repair(transaction, id).await?;
     Ok(Some(root))
 }
 

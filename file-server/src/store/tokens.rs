@@ -1,4 +1,4 @@
-//! Grants and revocations. The highest `seq` about a token wins, in whatever order they arrive.
+//! Grants and revocations, in whatever order they arrive: what was revoked stays so, as no token is granted twice.
 
 use jiff::Timestamp;
 use sqlx::{Row as _, Sqlite, Transaction};
@@ -71,7 +71,7 @@ pub(super) async fn put_grant(
     sqlx::query(
         "insert into token (hash, seq, expires_at, body) values (?, ?, ?, ?)
          on conflict (hash) do update set seq = excluded.seq, expires_at = excluded.expires_at, body = excluded.body
-         where excluded.seq > token.seq",
+         where excluded.seq > token.seq and token.body is not null",
     )
     .bind(grant.token_hash.as_bytes().as_slice())
     .bind(to_sql(seq))
@@ -89,7 +89,7 @@ pub(super) async fn put_revocation(
 ) -> Result<(), StoreError> {
     sqlx::query(
         "insert into token (hash, seq, expires_at, body) values (?, ?, ?, null)
-         on conflict (hash) do update set seq = excluded.seq, body = null where excluded.seq >= token.seq",
+         on conflict (hash) do update set seq = excluded.seq, body = null",
     )
     .bind(revocation.token_hash.as_bytes().as_slice())
     .bind(to_sql(seq))

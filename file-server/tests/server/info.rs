@@ -1,7 +1,7 @@
 //! A stand-in for the info-server: holds grants and a log, and remembers what it was told and asked.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     future::IntoFuture as _,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -17,11 +17,14 @@ use axum::{
 use jiff::{SignedDuration, Timestamp};
 use tokio::{sync::watch, task::JoinHandle};
 use wire::{
-    Digest, FileId, Layout, ServerId, TokenId,
-    catalog::{Commit, FileState, FileSummary, IssuedToken, NewFile, Target, UploadPlan},
+    Digest, FileId, JobId, Layout, ServerId, TokenId,
+    catalog::{
+        Commit, FileDetails, FileState, FileSummary, IssuedToken, Location, Manifest, NewFile, Target, UploadPlan,
+    },
     event::{Event, Fact, LogHeader, SCHEMA, Stream},
     id::Epoch,
-    server::{Heartbeat, HeartbeatAnswer, Introspection, ReplicaReport},
+    job::{Claimed, Lease, LeaseReport, Renewed, Span, SpanFailure},
+    server::{Heartbeat, HeartbeatAnswer, Introspection, Reconcile, Reconciled, ReplicaReport},
     token::{Grant, Kind, Purpose, Revocation, Token},
 };
 
@@ -35,6 +38,8 @@ pub(crate) struct Told {
     pub(crate) left: Vec<ServerId>,
     pub(crate) introspections: Vec<Digest>,
     pub(crate) reports: HashMap<FileId, ReplicaReport>,
+    /// The same by server.
+    pub(crate) replicas: HashMap<(FileId, ServerId), ReplicaReport>,
     pub(crate) log: Vec<Event>,
     pub(crate) conflict: bool,
     /// Lines that stand before the facts of every answer from the log.
@@ -42,6 +47,44 @@ pub(crate) struct Told {
     /// Mebibytes of facts of unknown types before the others in a snapshot.
     pub(crate) padding: usize,
     pub(crate) announced: Vec<(FileId, NewFile)>,
+    /// Published files and where they are.
+    pub(crate) published: HashMap<FileId, (Manifest, Vec<Location>)>,
+    pub(crate) jobs: HashMap<JobId, Job>,
+    /// Answers to questions about files; those that it does not name are kept.
+    pub(crate) reconciled: HashMap<FileId, &'static str>,
+}
+
+/// A job as its workers see it.
+#[derive(Default)]
+pub(crate) struct Job {
+    /// Handed out in this order.
+    pub(crate) leases: VecDeque<Lease>,
+    pub(crate) claims: usize,
+    /// What was told under each fence, in order.
+    pub(crate) reports: Vec<(u64, LeaseReport)>,
+    /// Where spans end now.
+    pub(crate) cut: HashMap<u64, u32>,
+    pub(crate) stale: HashSet<u64>,
+    pub(crate) over: bool,
+    pub(crate) granted: HashMap<u64, Span>,
+    pub(crate) told: HashMap<u64, BTreeSet<u32>>,
+}
+
+impl Job {
+    /// The digests told so far, whatever the fence.
+    pub(crate) fn chunks(&self) -> BTreeMap<u32, Digest> {
+        self.reports.iter().flat_map(|(_, report)| &report.chunks).map(|chunk| (chunk.n, chunk.sha256)).collect()
+    }
+
+    /// Why spans were given up.
+    pub(crate) fn failures(&self) -> Vec<SpanFailure> {
+        self.reports.iter().filter_map(|(_, report)| report.failed.clone()).collect()
+    }
+
+    /// Leases that were not wholly told yet.
+    pub(crate) fn open(&self) -> usize {
+        self.granted.len()
+    }
 }
 
 pub(crate) struct Shared {
@@ -75,7 +118,12 @@ impl Info {
             .route("/v1/tokens/introspect", post(introspect))
             .route("/v1/files/{id}/replicas/{server}", put(report))
             .route("/v1/files", post(announce))
+            .route("/v1/files/{id}", get(details))
+            .route("/v1/files/{id}/manifest", get(manifest))
             .route("/v1/files/{id}/commit", post(commit))
+            .route("/v1/servers/{id}/reconcile", post(reconcile))
+            .route("/v1/jobs/{id}/leases", post(claim))
+            .route("/v1/jobs/{id}/leases/{fence}", put(renew))
             .with_state(shared.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -101,6 +149,33 @@ impl Info {
     /// Ends every connection: nobody answers any more.
     pub(crate) fn stop(&self) {
         self.task.abort();
+    }
+
+    /// Publishes a file: from now on who asks is sent to these servers, own zone first. Those that hold everything say so.
+    pub(crate) fn publish_file(&self, file: FileId, bytes: &[u8], servers: &[(&ServerId, &str, bool)]) {
+        let size = u64::try_from(bytes.len()).unwrap();
+        let layout = Layout::of(size).unwrap();
+        let part = |chunk| {
+            let range = layout.bytes_of(chunk);
+            &bytes[usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()]
+        };
+        let chunks: Vec<Digest> = layout.chunks().map(|chunk| Digest::of(part(chunk))).collect();
+        let manifest = Manifest {
+            file,
+            size,
+            chunk_size: layout.chunk_size(),
+            sha256: Some(Digest::of(bytes)),
+            root: Some(Digest::root_of(&chunks)),
+            chunks: chunks.into_iter().map(Some).collect(),
+        };
+        let locations = servers.iter().map(|(server, url, whole)| Location {
+            server: (*server).clone(),
+            zone: "eu".parse().unwrap(),
+            url: format!("{url}/v1/files/{file}/content").parse().unwrap(),
+            runs: if *whole { layout.all() } else { wire::Runs::new() },
+            cost: 0,
+        });
+        self.told().published.insert(file, (manifest, locations.collect()));
     }
 
     /// A token that only an introspection finds.
@@ -190,7 +265,16 @@ async fn beat(
     told.beats.push(heartbeat);
     drop(told);
     shared.changed.send_replace(());
-    Json(HeartbeatAnswer { now: Timestamp::now(), epoch, streams, lease_s: 10, reachable: true }).into_response()
+    Json(HeartbeatAnswer {
+        now: Timestamp::now(),
+        epoch,
+        streams,
+        as_of: None,
+        lease_s: 10,
+        reachable: true,
+        pull_limits: BTreeMap::new(),
+    })
+    .into_response()
 }
 
 async fn leave(State(shared): State<Arc<Shared>>, Path(id): Path<ServerId>) -> StatusCode {
@@ -210,10 +294,14 @@ async fn introspect(State(shared): State<Arc<Shared>>, Json(asked): Json<Introsp
 
 async fn report(
     State(shared): State<Arc<Shared>>,
-    Path((file, _)): Path<(FileId, ServerId)>,
+    Path((file, server)): Path<(FileId, ServerId)>,
     Json(report): Json<ReplicaReport>,
 ) -> StatusCode {
     let mut told = shared.told.lock().unwrap();
+    let before = told.replicas.get(&(file, server.clone()));
+    if before.is_none_or(|before| before.counter < report.counter) {
+        told.replicas.insert((file, server), report.clone());
+    }
     if told.reports.get(&file).is_none_or(|before| before.counter < report.counter) {
         told.reports.insert(file, report);
     }
@@ -248,6 +336,43 @@ async fn events(
         }
         let _ = tokio::time::timeout_at(deadline, changed.changed()).await;
     }
+}
+
+/// Where a file is, with a token for it.
+async fn details(State(shared): State<Arc<Shared>>, Path(file): Path<FileId>) -> Response {
+    let mut told = shared.told.lock().unwrap();
+    let Some((manifest, locations)) = told.published.get(&file).cloned() else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let (token, grant) = grant_of(Kind::Download, Purpose::Download, file, |grant| grant);
+    let download = IssuedToken { token, token_id: grant.token_id, expires_at: grant.expires_at };
+    told.grants.insert(grant.token_hash, grant);
+    let summary = FileSummary {
+        id: file,
+        name: "x".parse().unwrap(),
+        size: manifest.size,
+        sha256: manifest.sha256,
+        chunk_size: manifest.chunk_size,
+        state: FileState::Available,
+        media_type: None,
+        created_at: Timestamp::now(),
+        live_replicas: 1,
+    };
+    Json(FileDetails {
+        summary,
+        root: manifest.root,
+        locations,
+        download: Some(download),
+        pull_limits: BTreeMap::new(),
+    })
+    .into_response()
+}
+
+async fn manifest(State(shared): State<Arc<Shared>>, Path(file): Path<FileId>) -> Response {
+    let told = shared.told.lock().unwrap();
+    told.published
+        .get(&file)
+        .map_or(StatusCode::NOT_FOUND.into_response(), |(manifest, _)| Json(manifest.clone()).into_response())
 }
 
 /// A mebibyte of a fact that nobody knows.
@@ -299,4 +424,70 @@ async fn commit(
         created_at: Timestamp::now(),
         live_replicas: 1,
     })
+}
+
+async fn reconcile(State(shared): State<Arc<Shared>>, Json(asked): Json<Reconcile>) -> Json<Reconciled> {
+    let told = shared.told.lock().unwrap();
+    let mut answer = Reconciled::default();
+    for file in asked.files {
+        match told.reconciled.get(&file).copied() {
+            Some("delete") => answer.delete.push(file),
+            Some("unknown") => answer.unknown.push(file),
+            _ => answer.keep.push(file),
+        }
+    }
+    Json(answer)
+}
+
+async fn claim(State(shared): State<Arc<Shared>>, Path(id): Path<JobId>) -> Response {
+    let answer = {
+        let mut told = shared.told.lock().unwrap();
+        let Some(job) = told.jobs.get_mut(&id) else { return StatusCode::NOT_FOUND.into_response() };
+        job.claims += 1;
+        if job.over {
+            StatusCode::GONE.into_response()
+        } else {
+            let lease = job.leases.pop_front();
+            job.granted.extend(lease.iter().map(|lease| (lease.fence, lease.span)));
+            Json(Claimed { lease, again_ms: 200 }).into_response()
+        }
+    };
+    shared.changed.send_replace(());
+    answer
+}
+
+async fn renew(
+    State(shared): State<Arc<Shared>>,
+    Path((id, fence)): Path<(JobId, u64)>,
+    Json(report): Json<LeaseReport>,
+) -> Response {
+    let answer = {
+        let mut told = shared.told.lock().unwrap();
+        let Some(job) = told.jobs.get_mut(&id) else { return StatusCode::NOT_FOUND.into_response() };
+        if job.over {
+            StatusCode::GONE.into_response()
+        } else if job.stale.contains(&fence) {
+            job.granted.remove(&fence);
+            StatusCode::CONFLICT.into_response()
+        } else {
+            renewed(job, fence, report)
+        }
+    };
+    shared.changed.send_replace(());
+    answer
+}
+
+fn renewed(job: &mut Job, fence: u64, report: LeaseReport) -> Response {
+    let Some(span) = job.granted.get(&fence).copied() else { return StatusCode::CONFLICT.into_response() };
+    let told = job.told.entry(fence).or_default();
+    told.extend(report.chunks.iter().map(|chunk| chunk.n));
+    let end = job.cut.get(&fence).copied().unwrap_or(span.end());
+    let whole = (span.start()..end).all(|n| told.contains(&n));
+    let over = whole || report.failed.is_some();
+    job.reports.push((fence, report));
+    if over {
+        job.granted.remove(&fence);
+    }
+    let span = (!over).then(|| Span::try_from([span.start(), end]).unwrap());
+    Json(Renewed { span, lease_s: 5 }).into_response()
 }

@@ -8,9 +8,13 @@
 
 mod content;
 mod facts;
+mod fetching;
 mod imports;
 mod info;
 mod node;
 mod process;
+mod repair;
+mod room;
+mod sparse;
 mod tokens;
 mod uploads;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::Parser as _;
-use ddm_file_server::{App, config::Cli};
+use ddm_file_server::{App, ScrubNow, config::Cli};
 use lifecycle::Shutdown;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use tempfile::TempDir;
@@ -17,6 +17,7 @@ pub(crate) struct Node {
     pub(crate) url: String,
     pub(crate) client: Client,
     pub(crate) data: TempDir,
+    pub(crate) scrub: ScrubNow,
     shutdown: Guard,
     task: JoinHandle<anyhow::Result<()>>,
 }
@@ -39,20 +40,29 @@ pub(crate) fn arguments(info: &str, data: &Path) -> Vec<String> {
         .collect()
 }
 
-pub(crate) async fn build(info: &str, data: &Path) -> anyhow::Result<App> {
-    App::build(Cli::parse_from(arguments(info, data)).config).await
-}
-
 impl Node {
     pub(crate) async fn start(info: &Info) -> Self {
         Self::start_on(&info.url, tempfile::tempdir().unwrap()).await
     }
 
     pub(crate) async fn start_on(info: &str, data: TempDir) -> Self {
-        let app = build(info, data.path()).await.unwrap();
+        Self::start_with(info, data, &[]).await
+    }
+
+    /// Starts with further arguments.
+    pub(crate) async fn start_with(info: &str, data: TempDir, more: &[String]) -> Self {
+        let arguments = [arguments(info, data.path()), more.to_vec()].concat();
+        let app = App::build(Cli::parse_from(arguments).config).await.unwrap();
+        let scrub = app.scrub_now();
         let (id, url, shutdown) = (app.id().clone(), format!("http://{}", app.local_addr()), Guard(Shutdown::new()));
         let task = tokio::spawn(app.run(shutdown.0.clone()));
-        Self { id, url, client: client(), data, shutdown, task }
+        Self { id, url, client: client(), data, scrub, shutdown, task }
+    }
+
+    /// Where a complete file lies.
+    pub(crate) fn place(&self, file: FileId) -> std::path::PathBuf {
+        let name = file.to_string();
+        self.data.path().join("files").join(&name[name.len() - 2..]).join(&name)
     }
 
     /// Stops; answers the data folder.

@@ -40,7 +40,7 @@ async fn only_a_live_token_of_this_file_and_zone_gets_bytes() {
         let body = answer.text().await.unwrap();
         assert!(status == 200 || (body.contains("forbidden") && !body.contains(&file.to_string())), "{what}: {body}");
     }
-    for id in [file.to_string(), FileId::new().to_string(), "..%2f..%2fetc".to_owned(), "x".to_owned()] {
+    for id in [file.to_string(), FileId::new().to_string(), "x".to_owned()] {
         let answer = node.client.get(format!("{}/v1/files/{id}/content", node.url)).send().await.unwrap();
         assert_eq!(
             (answer.status(), &answer.headers()["www-authenticate"]),
