@@ -1,16 +1,21 @@
 //! The command line.
 
+mod fetch;
+
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use clap::{Args, Command as ClapCommand, CommandFactory as _, Parser, Subcommand};
+use clap::{Args, Command as ClapCommand, CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use clap_complete::Shell;
 use lifecycle::telemetry::Telemetry;
+use secrecy::SecretString;
 use url::Url;
-use wire::{FileId, Zone};
+use wire::{FileId, ServerId, SessionId, Zone};
+
+pub use self::fetch::{Fetch, Jobs, JobsCommand, Open, Target, Wish};
 
 /// DDM's client: downloads files from several servers at once and checks every chunk.
 #[derive(Debug, Parser)]
@@ -20,7 +25,7 @@ use wire::{FileId, Zone};
     about,
     // Warnings of the engine are shown as events of the download; the log is for those who look for it.
     mut_arg("log", |arg| arg.default_value("error")),
-    override_usage = "ddm-client [OPTIONS] <FILE-ID>\n       ddm-client [OPTIONS] <COMMAND>"
+    override_usage = "ddm-client [OPTIONS] <FILE-ID>\n       ddm-client [OPTIONS] <URL>\n       ddm-client [OPTIONS] <COMMAND>"
 )]
 pub struct CommandLine {
     /// Settings of every command.
@@ -52,6 +57,12 @@ pub struct Common {
     /// Proxy for every request: http://, https:// or socks5://; none is used unless named here
     #[arg(long, env = "DDM_PROXY", value_name = "URL", global = true)]
     pub proxy: Option<Url>,
+    /// Proxy (http, https or socks5) for files of the web that are fetched from here alone [default: that of --proxy]
+    #[arg(long, env = "DDM_ORIGIN_PROXY", hide_env_values = true, value_name = "URL", global = true)]
+    pub origin_proxy: Option<SecretString>,
+    /// A file (PEM) of certificate authorities that are trusted besides the system's when a file of the web is fetched
+    #[arg(long, env = "DDM_ORIGIN_CA", value_name = "FILE", global = true)]
+    pub origin_ca: Option<PathBuf>,
 }
 
 /// What the client can do.
@@ -59,6 +70,14 @@ pub struct Common {
 pub enum Command {
     /// Download a file (what `ddm-client <FILE-ID>` does)
     Get(Get),
+    /// Fetch a file of the web together with file servers (what `ddm-client <URL>` does)
+    Fetch(Fetch),
+    /// List, show and cancel what is being fetched from the web
+    Jobs(Jobs),
+    /// Open a ddm:// link: a file, a URL or a job
+    Open(Open),
+    /// A prompt with completion and history, which running downloads do not block
+    Shell,
     /// List files
     #[command(visible_alias = "ls")]
     List(List),
@@ -67,6 +86,14 @@ pub enum Command {
         /// The file's id
         file: FileId,
     },
+    /// Write a file's Metalink, for other download programs
+    Metalink {
+        /// The file's id
+        file: FileId,
+        /// File to write to [default: standard output]
+        #[arg(short, long, value_name = "PATH")]
+        output: Option<PathBuf>,
+    },
     /// Publish files on several servers
     Publish(Publish),
     /// Remove a published file everywhere
@@ -74,6 +101,15 @@ pub enum Command {
         /// The file's id
         file: FileId,
     },
+    /// Show on which servers a file stands, and how much of it each has verified
+    Replicas {
+        /// The file's id
+        file: FileId,
+    },
+    /// Have a file stand in one more zone, which --zone names
+    Preheat(Preheat),
+    /// Empty a file server: what it holds is placed elsewhere first; for admins
+    Drain(Drain),
     /// List the live file servers
     Servers,
     /// Log in and keep the login in a file that only you can read
@@ -83,6 +119,8 @@ pub enum Command {
     },
     /// End the login
     Logout,
+    /// List your open sessions
+    Sessions(Sessions),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -100,24 +138,34 @@ pub enum Command {
 pub struct Get {
     /// The file's id
     pub file: FileId,
-    /// Folder or file name to write to [default: the file's own name in the current folder]
-    #[arg(short, long, env = "DDM_OUTPUT", value_name = "PATH")]
-    pub output: Option<PathBuf>,
-    /// Folder of the file while it is incomplete; must be on the same file system
-    #[arg(long, env = "DDM_PARTIAL_DIR", value_name = "FOLDER")]
-    pub partial_dir: Option<PathBuf>,
+    /// Where it goes.
+    #[command(flatten)]
+    pub target: Target,
     /// Requests in flight at each server
     #[arg(long, env = "DDM_CONNECTIONS", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64), value_name = "COUNT")]
     pub connections: u16,
-    /// How long to wait when no server is left
-    #[arg(long, env = "DDM_WAIT", default_value = "60s", value_parser = lifecycle::settings::duration, value_name = "TIME")]
-    pub wait: Duration,
-    /// Replace an existing file of that name
-    #[arg(short = 'f', long)]
-    pub replace: bool,
-    /// Show nothing but the outcome
-    #[arg(short, long)]
-    pub quiet: bool,
+}
+
+/// Which sessions to end.
+#[derive(Debug, Clone, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Sessions {
+    /// End all of them but this one
+    #[arg(long)]
+    pub others: bool,
+    /// What to do; without it they are listed
+    #[command(subcommand)]
+    pub command: Option<SessionsCommand>,
+}
+
+/// What can be done to one session.
+#[derive(Debug, Clone, Subcommand)]
+pub enum SessionsCommand {
+    /// End one session
+    Close {
+        /// Its id
+        session: SessionId,
+    },
 }
 
 /// What to list.
@@ -139,9 +187,17 @@ pub struct Publish {
     /// Servers that must hold a file before it counts as published [default: the info-server's]
     #[arg(long, value_name = "COUNT")]
     pub quorum: Option<u32>,
-    /// Servers that should hold a file [default: the info-server's]
+    /// Servers that should hold a file: of each zone when zones are named, in all when none are [default: the
+    /// info-server's]
     #[arg(long, value_name = "COUNT")]
     pub replicas: Option<u32>,
+    /// Zones that a file should stand in, and the only ones, such as eu,us [default: the info-server's]
+    #[arg(long, value_delimiter = ',', value_name = "ZONE")]
+    pub zones: Option<Vec<Zone>>,
+    /// Wait until every replica is complete and verified; exit status 1 if they are not in time [default: 10m when given
+    /// without a time]
+    #[arg(long, value_parser = lifecycle::settings::duration, num_args = 0..=1, require_equals = true, default_missing_value = "10m", value_name = "TIME")]
+    pub wait: Option<Duration>,
     /// Publish under another name; only with a single file
     #[arg(long, value_name = "NAME")]
     pub name: Option<wire::FileName>,
@@ -150,22 +206,67 @@ pub struct Publish {
     pub media_type: Option<String>,
 }
 
-/// Puts `get` before the arguments when they name a file but no command.
-pub fn with_default_command(args: Vec<OsString>) -> Vec<OsString> {
-    let mut command = CommandLine::command();
-    command.build();
-    match first_positional(&command, &args) {
-        Some(at) if args.get(at).is_some_and(names_file) => {
-            let mut with = args;
-            with.insert(1, "get".into());
-            with
-        }
-        Some(_) | None => args,
-    }
+/// Where a file should stand as well: in the zone of `--zone`.
+#[derive(Debug, Clone, Args)]
+pub struct Preheat {
+    /// The file's id
+    pub file: FileId,
+    /// On how many of its servers [default: the info-server's]
+    #[arg(long, value_name = "COUNT")]
+    pub replicas: Option<u32>,
+    /// Wait until it is complete and verified there; exit status 1 if it is not in time [default: 10m when given without a
+    /// time]
+    #[arg(long, value_parser = lifecycle::settings::duration, num_args = 0..=1, require_equals = true, default_missing_value = "10m", value_name = "TIME")]
+    pub wait: Option<Duration>,
 }
 
-fn names_file(arg: &OsString) -> bool {
-    arg.to_str().is_some_and(|text| text.parse::<FileId>().is_ok())
+/// Which server to empty.
+#[derive(Debug, Clone, Args)]
+pub struct Drain {
+    /// The server's id
+    pub server: ServerId,
+    /// Wait until it holds nothing that is wanted; exit status 1 if it does in the end [default: 1h when given without a
+    /// time]
+    #[arg(long, value_parser = lifecycle::settings::duration, num_args = 0..=1, require_equals = true, default_missing_value = "1h", value_name = "TIME", conflicts_with = "undo")]
+    pub wait: Option<Duration>,
+    /// Have it take files again
+    #[arg(long)]
+    pub undo: bool,
+}
+
+/// Puts `get`, `fetch` or `open` before the arguments when they name a file, a URL or a link but no command.
+///
+/// # Errors
+/// When the first argument is neither of these nor a command.
+pub fn with_default_command(args: Vec<OsString>) -> Result<Vec<OsString>, clap::Error> {
+    let mut command = CommandLine::command();
+    command.build();
+    let Some(at) = first_positional(&command, &args) else { return Ok(args) };
+    let Some(first) = args.get(at).map(|first| first.to_string_lossy().into_owned()) else { return Ok(args) };
+    if let Some(default) = default_command(&first) {
+        let mut with = args;
+        with.insert(1, default.into());
+        return Ok(with);
+    }
+    if command.find_subcommand(&first).is_some() || first == "--" {
+        return Ok(args);
+    }
+    let message = format!(
+        "'{}' is neither a file's id, a URL nor a command; `ddm-client list` shows the ids, `ddm-client --help` the commands",
+        first.escape_debug()
+    );
+    Err(command.error(ErrorKind::InvalidSubcommand, message))
+}
+
+/// What is meant by an argument that is no command. What looks like a URL is told what is wrong with it by `fetch`.
+fn default_command(first: &str) -> Option<&'static str> {
+    let scheme = first.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
+    match scheme.as_deref() {
+        _ if first.parse::<FileId>().is_ok() => Some("get"),
+        Some("ddm") => Some("open"),
+        Some(_) if first.contains("://") => Some("fetch"),
+        _ => None,
+    }
 }
 
 /// The place of the first argument that is neither an option nor an option's value.
@@ -184,15 +285,18 @@ fn first_positional(command: &ClapCommand, args: &[OsString]) -> Option<usize> {
     })
 }
 
-/// Whether an option, of the program or of `get`, has its value in the next argument.
+/// Whether an option, of the program or of a command that may be left out, has its value in the next argument.
 fn takes_next(command: &ClapCommand, option: &str) -> bool {
     if option == "--config" {
         return true;
     }
-    let get = command.find_subcommand("get");
-    let mut known = command.get_arguments().chain(get.into_iter().flat_map(ClapCommand::get_arguments));
+    let left_out = ["get", "fetch", "open"].into_iter().filter_map(|name| command.find_subcommand(name));
+    let mut known = command.get_arguments().chain(left_out.flat_map(ClapCommand::get_arguments));
     known.any(|arg| {
-        let long = option.strip_prefix("--").is_some_and(|name| arg.get_long() == Some(name));
+        let named = |name: &str| {
+            arg.get_long() == Some(name) || arg.get_visible_aliases().is_some_and(|aliases| aliases.contains(&name))
+        };
+        let long = option.strip_prefix("--").is_some_and(named);
         let mut letters = option.chars().skip(1);
         let short = !option.starts_with("--") && arg.get_short() == letters.next() && letters.next().is_none();
         (long || short) && arg.get_action().takes_values()
@@ -217,7 +321,7 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<CommandLine, clap::Error> {
-        let args = with_default_command(line.split(' ').map(OsString::from).collect());
+        let args = with_default_command(line.split(' ').map(OsString::from).collect())?;
         CommandLine::try_parse_from(args)
     }
 
@@ -240,11 +344,43 @@ mod tests {
     }
 
     #[test]
+    fn a_url_alone_is_fetched_and_a_link_opened() {
+        for line in [
+            "ddm-client https://example.org/x?a=b",
+            "ddm-client fetch https://example.org/x?a=b",
+            "ddm-client --sha256 0000000000000000000000000000000000000000000000000000000000000000 https://example.org/x?a=b",
+            "ddm-client --connections 4 --keep --in 2h https://example.org/x?a=b -o list",
+            "ddm-client --at 22:30 --zones eu,us --json https://example.org/x?a=b",
+        ] {
+            match parse(line).unwrap().command {
+                Command::Fetch(fetch) => assert_eq!(fetch.url.url().as_str(), "https://example.org/x?a=b", "{line}"),
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+        let link = "ddm-client -o list ddm://job/01890a5d-ac96-774b-bcce-b302099a8057";
+        assert!(matches!(parse(link).unwrap().command, Command::Open(_)));
+        for (bad, why) in [
+            ("ddm-client ftp://example.org/x", "only http and https"),
+            ("ddm-client https://me:secret@example.org/x", "user name"),
+            ("ddm-client --direct --keep https://example.org/x", "cannot be used with"),
+            ("ddm-client --at 22:30 --in 2h https://example.org/x", "cannot be used with"),
+            ("ddm-client --at soon https://example.org/x", "a time looks like"),
+            ("ddm-client ddm://nonsense", "a link looks like"),
+        ] {
+            let error = parse(bad).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{bad}");
+            assert!(error.to_string().contains(why), "{bad}: {error}");
+        }
+    }
+
+    #[test]
     fn commands_stay_commands() {
         assert!(matches!(parse("ddm-client --info http://x/ list").unwrap().command, Command::List(_)));
         assert!(matches!(parse("ddm-client servers --json").unwrap().command, Command::Servers));
         for bad in ["ddm-client", "ddm-client nonsense", "ddm-client get x", "ddm-client --connections 0 list"] {
             assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad}");
         }
+        let error = parse("ddm-client --json nonsense").unwrap_err().to_string();
+        assert!(error.contains("'nonsense' is neither a file's id, a URL nor a command"), "{error}");
     }
 }

@@ -8,7 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     let file = session::folder().map(|folder| folder.join("client.toml"));
-    let args = cli::with_default_command(std::env::args_os().collect());
+    let args = match cli::with_default_command(std::env::args_os().collect()) {
+        Ok(args) => args,
+        Err(error) => return lifecycle::settings::explain(&error),
+    };
     let environment = std::env::var_os("DDM_CONFIG").map(Into::into);
     let line: cli::CommandLine = match lifecycle::settings::parse_from(args, environment, file.as_deref()) {
         Ok(line) => line,

@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     io::{self, IsTerminal as _},
     path::Path,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -13,16 +13,37 @@ use transfer::{
     download::{Outcome, Report},
     progress::{Notice, Progress, Snapshot, SourceState},
 };
-use wire::catalog::FileSummary;
+use wire::{FileId, FileName, TraceId, catalog::FileSummary, job::JobInfo};
 
 use crate::{
     commands::{emit, say, tell},
-    text,
+    shell, text,
 };
 
 mod bars;
+mod far;
+mod web;
 
 use bars::Bars;
+use far::Pace;
+pub(crate) use web::{Line, alone, fetched, note, watch_job, worker as worker_line};
+
+/// The file that is shown.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// Its id.
+    pub id: FileId,
+    /// Its name.
+    pub name: FileName,
+    /// Bytes in it.
+    pub size: u64,
+}
+
+impl From<&FileSummary> for Shown {
+    fn from(file: &FileSummary) -> Self {
+        Self { id: file.id, name: file.name.clone(), size: file.size }
+    }
+}
 
 /// How to show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +56,8 @@ pub enum Display {
     Json,
     /// Only the outcome.
     Quiet,
+    /// What happens, and how far it is when somebody asks: it runs beside a prompt.
+    Beside,
 }
 
 impl Display {
@@ -42,6 +65,7 @@ impl Display {
     pub fn choose(json: bool, quiet: bool) -> Self {
         match (json, quiet) {
             (true, _) => Self::Json,
+            _ if shell::in_background() => Self::Beside,
             (false, true) => Self::Quiet,
             (false, false) if io::stderr().is_terminal() => Self::Bars,
             (false, false) => Self::Lines,
@@ -51,64 +75,76 @@ impl Display {
     const fn every(self) -> Duration {
         Duration::from_millis(match self {
             Self::Bars => 100,
-            Self::Lines | Self::Json | Self::Quiet => 1000,
+            Self::Lines | Self::Json | Self::Quiet | Self::Beside => 1000,
         })
     }
 }
 
+/// Says what begins, and under which trace the servers' logs show it.
+pub fn start(display: Display, file: &Shown, trace: TraceId) {
+    if display == Display::Json {
+        emit(&json!({
+            "event": "start", "trace": trace.to_string(), "file": file.id, "name": file.name, "bytes_total": file.size,
+        }));
+    }
+}
+
 /// Shows a download until it is dropped, which takes the bars away.
-pub async fn watch(
+pub async fn watch(display: Display, file: Shown, progress: Progress, notices: Receiver<Notice>) -> Infallible {
+    show(display, (progress, notices), || (file.name.clone(), None)).await
+}
+
+/// Shows a download, by whatever name and whoever works on it at the moment.
+async fn show(
     display: Display,
-    file: FileSummary,
-    progress: Progress,
-    mut notices: Receiver<Notice>,
+    (progress, mut notices): (Progress, Receiver<Notice>),
+    look: impl Fn() -> (FileName, Option<JobInfo>),
 ) -> Infallible {
-    let mut bars = (display == Display::Bars).then(|| Bars::new(&file));
+    let mut bars = (display == Display::Bars).then(|| Bars::new(&look().0));
     let mut ticks = time::interval(display.every());
+    let mut told: Option<JobInfo> = None;
+    let mut pace = Pace::default();
     let mut open = true;
     loop {
         tokio::select! {
             notice = notices.recv(), if open => match notice {
+                Some(Notice::Waiting) if look().1.as_ref().is_some_and(far::comes) => {}
                 Some(notice) => show_notice(display, bars.as_ref(), &notice),
                 None => open = false,
             },
             _ = ticks.tick() => {
-                let now = progress.snapshot();
-                if now.bytes_total < file.size {
+                let mut now = progress.snapshot();
+                let (name, job) = look();
+                if job.is_some() {
+                    pace.correct(&mut now, Instant::now());
+                }
+                if display == Display::Json && told != job {
+                    job.iter().for_each(|job| emit(&json!({ "event": "job", "job": job })));
+                    told.clone_from(&job);
+                }
+                if now.bytes_total == 0 && job.is_none() {
                     // What is there already is still being checked: nothing to show yet.
                     continue;
                 }
                 match (display, &mut bars) {
-                    (Display::Bars, Some(bars)) => bars.show(&now),
-                    (Display::Lines, _) => tell(&line(&file, &now)),
-                    (Display::Json, _) => emit(&snapshot_event(&now)),
-                    (Display::Bars | Display::Quiet, _) => {}
+                    (Display::Bars, Some(bars)) => bars.show(&name, &now, job.as_ref()),
+                    (Display::Lines, _) => tell(&line(&name, &now, job.as_ref())),
+                    (Display::Beside, _) => shell::note_status(line(&name, &now, job.as_ref())),
+                    (Display::Json, _) if now.bytes_total > 0 => emit(&snapshot_event(&now)),
+                    (Display::Bars | Display::Json | Display::Quiet, _) => {}
                 }
             }
         }
     }
 }
 
-fn line(file: &FileSummary, now: &Snapshot) -> String {
-    let sources: Vec<String> = now
-        .sources
-        .iter()
+fn line(name: &FileName, now: &Snapshot, job: Option<&JobInfo>) -> String {
+    let sources: Vec<String> = far::noteworthy(now, job)
         .map(|source| format!("{} {} {}", source.server, text::rate(source.rate), state(source.state)))
         .collect();
-    format!(
-        "{}: {} of {} chunks, {} %, {}, {} left [{}]",
-        file.name,
-        now.chunks_done,
-        now.chunks_total,
-        text::whole_percent(now.bytes_done, now.bytes_total),
-        text::rate(now.rate),
-        remaining(now),
-        sources.join("; ")
-    )
-}
-
-pub(crate) fn remaining(now: &Snapshot) -> String {
-    now.remaining.map_or_else(|| "unknown".to_owned(), |left| text::time(Duration::from_secs(left.as_secs() + 1)))
+    let sources = if sources.is_empty() { String::new() } else { format!(" [{}]", sources.join("; ")) };
+    let work = job.map(|job| format!("; {}", web::work(job))).unwrap_or_default();
+    format!("{name}: {}{sources}{work}", far::far(now, job))
 }
 
 pub(crate) const fn state(state: SourceState) -> &'static str {
@@ -146,7 +182,7 @@ fn show_notice(display: Display, bars: Option<&Bars>, notice: &Notice) {
     let (event, words) = describe(notice);
     match (display, bars) {
         (Display::Json, _) => emit(&event),
-        (Display::Lines, _) => tell(&words),
+        (Display::Lines | Display::Beside, _) => tell(&words),
         (Display::Bars, Some(bars)) => bars.say(&words),
         (Display::Bars | Display::Quiet, _) => {}
     }
@@ -157,6 +193,10 @@ fn describe(notice: &Notice) -> (Value, String) {
         Notice::Lost { server, reason } => (
             json!({ "event": "source-lost", "server": server, "reason": reason }),
             format!("{server} is lost ({reason}): the others take over"),
+        ),
+        Notice::Refused { server, reason } => (
+            json!({ "event": "token-refused", "server": server, "reason": reason }),
+            format!("{server} refuses the token, which was revoked or has expired ({reason}): asking for a new one"),
         ),
         Notice::Returned { server } => {
             (json!({ "event": "source-returned", "server": server }), format!("{server} is back"))

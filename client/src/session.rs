@@ -1,6 +1,9 @@
 //! Logins at rest: one file, readable by its owner only, with one login per info-server.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -44,7 +47,10 @@ impl Logins {
         let kept = match private_file::read(&path).with_context(context)? {
             None => BTreeMap::new(),
             Some(text) if text.trim().is_empty() => BTreeMap::new(),
-            Some(text) => serde_json::from_str(&text).with_context(context)?,
+            Some(text) => match serde_json::from_str(&text) {
+                Ok(kept) => kept,
+                Err(error) => set_aside(&path, &error)?,
+            },
         };
         Ok(Self { path, kept })
     }
@@ -82,6 +88,20 @@ impl Logins {
         private_file::write(&self.path, text.as_bytes())
             .with_context(|| format!("cannot write {}", self.path.display()))
     }
+}
+
+/// What cannot be read must not keep anyone from logging in; it is not thrown away, as it may be somebody's work.
+fn set_aside(path: &Path, error: &serde_json::Error) -> anyhow::Result<BTreeMap<String, Login>> {
+    let aside = path.with_extension("json.damaged");
+    std::fs::rename(path, &aside).with_context(|| format!("cannot set the damaged logins {} aside", path.display()))?;
+    // Where, not what: the text holds tokens.
+    let place = format!("line {}, column {}", error.line(), error.column());
+    crate::commands::tell(&format!(
+        "The logins in {} are damaged ({place}) and were set aside as {}. Log in again: ddm-client login",
+        path.display(),
+        aside.display()
+    ));
+    Ok(BTreeMap::new())
 }
 
 /// A login is sent to the very address it was made at, never to another one.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use jiff::{Timestamp, tz::TimeZone};
 
 /// `17.8 MB`-like sizes, in binary units and one digit.
 pub(crate) fn size(bytes: u64) -> String {
@@ -22,12 +23,22 @@ pub(crate) fn time(time: Duration) -> String {
     humantime::format_duration(Duration::from_secs(time.as_secs())).to_string()
 }
 
+/// The time until something ends, in whole seconds, rounded up.
+pub(crate) fn left(left: Duration) -> String {
+    humantime::format_duration(Duration::from_secs(left.as_secs() + 1)).to_string()
+}
+
+/// A moment as clocks here show it.
+pub(crate) fn moment(moment: Timestamp) -> String {
+    moment.to_zoned(TimeZone::system()).strftime("%F %T %Z").to_string()
+}
+
 /// Tenths of a per cent, as a per cent.
 pub(crate) fn percent(permille: u32) -> String {
     format!("{}.{} %", permille / 10, permille % 10)
 }
 
-/// How much of `total` is `done`, in whole per cent; 100 only when it is all.
+/// How much of `total` is `done`, in whole per cent; 100 only when it is all. All of an empty file is there.
 pub(crate) fn whole_percent(done: u64, total: u64) -> u64 {
     if total == 0 { 100 } else { u64::try_from(u128::from(done) * 100 / u128::from(total)).unwrap_or(100) }
 }

@@ -6,8 +6,8 @@ use anyhow::{Context as _, bail, ensure};
 use async_trait::async_trait;
 use tokio::sync::mpsc::Receiver;
 use transfer::{
-    download::{Directory, DownloadError, Engine, Job, Report, Settings, Update, Why},
-    info::InfoServer,
+    download::{Directory, DownloadError, Ended, Engine, Job, Report, Settings, Update, Why},
+    info::{InfoError, InfoServer},
     progress::{Notice, Progress},
     sink::Place,
     source::Source,
@@ -19,8 +19,8 @@ use wire::{
 
 use super::{Context, Exit};
 use crate::{
-    cli::Get,
-    progress::{self, Display},
+    cli::{Get, Target},
+    progress::{self, Display, Shown},
 };
 
 /// Carries out `get`.
@@ -28,7 +28,7 @@ use crate::{
 /// # Errors
 /// Whatever kept the file from standing under its name; what was verified is kept for the next try.
 pub async fn run(context: &Context, get: &Get) -> anyhow::Result<Exit> {
-    let display = Display::choose(context.common.json, get.quiet);
+    let display = Display::choose(context.common.json, get.target.quiet);
     match fetch(context, get, display, Progress::new()).await {
         Ok((place, report)) => {
             progress::finish(display, &place.path(), &report);
@@ -56,22 +56,34 @@ pub async fn fetch(
     let zone = context.common.zone.clone();
     let asked = context.cancel.run_until_cancelled(ask(&info, get.file, zone.as_ref())).await;
     let (details, manifest) = asked.ok_or(DownloadError::Interrupted)??;
-    let place = place(get, &details.summary.name)?;
+    let place = place(&get.target, &details.summary.name)?;
+    let shown = Shown::from(&details.summary);
+    progress::start(display, &shown, context.trace);
     let token = details.download.context("the info-server gave no token for this file")?;
     let job = Job { manifest, sources: sources(details.locations, zone.as_ref()), token };
     let engine = Engine {
         client: context.http()?,
-        settings: Settings { connections: get.connections.into(), wait: get.wait },
+        settings: Settings { connections: get.connections.into(), wait: get.target.wait, ..Settings::default() },
         directory: Arc::new(InfoDirectory { info, file: get.file, zone }),
         progress: progress.clone(),
         cancel: context.cancel.clone(),
     };
-    let shown = progress::watch(display, details.summary, progress, notices);
+    let shown = progress::watch(display, shown, progress, notices);
     let report = tokio::select! {
-        report = engine.download(job, &place) => report?,
+        report = engine.download(job, &place) => report.map_err(|error| explain(error, &place))?,
         never = shown => match never {},
     };
     Ok((place, report))
+}
+
+/// A file that is gone cannot be finished; what was fetched is nevertheless the user's to remove.
+fn explain(error: DownloadError, place: &Place) -> anyhow::Error {
+    match &error {
+        DownloadError::Gone { .. } => {
+            anyhow::anyhow!("{error}; what was fetched of it is kept in {}", place.part_path().display())
+        }
+        _ => error.into(),
+    }
 }
 
 /// Details and manifest, checked against each other.
@@ -94,9 +106,9 @@ async fn ask(info: &InfoServer, file: FileId, zone: Option<&Zone>) -> anyhow::Re
 }
 
 /// Where the file goes: into the folder that `-o` names, or under the name that it names, or here.
-fn place(get: &Get, name: &FileName) -> anyhow::Result<Place> {
+pub(crate) fn place(target: &Target, name: &FileName) -> anyhow::Result<Place> {
     let here = Path::new(".");
-    let (folder, name) = match &get.output {
+    let (folder, name) = match &target.output {
         None => (here.to_owned(), name.clone()),
         Some(path) if path.is_dir() => (path.clone(), name.clone()),
         Some(path) if path.as_os_str().as_encoded_bytes().ends_with(b"/") => {
@@ -110,12 +122,13 @@ fn place(get: &Get, name: &FileName) -> anyhow::Result<Place> {
         }
     };
     ensure!(folder.is_dir(), "there is no folder {}: make it, or choose another with -o", folder.display());
-    Ok(Place { folder, name, partial_folder: get.partial_dir.clone(), replace: get.replace })
+    Ok(Place { folder, name, partial_folder: target.partial_dir.clone(), replace: target.replace })
 }
 
-/// Sources of one's own zone are near; of all others, far. Without a zone all are alike.
-fn sources(locations: Vec<Location>, zone: Option<&Zone>) -> Vec<Source> {
-    let tier = |location: &Location| u8::from(zone.is_some_and(|zone| *zone != location.zone));
+/// Near ones come first: as near as the info-server says, which knows the zone of the log-in too. Without any zone all are
+/// alike.
+pub(crate) fn sources(locations: Vec<Location>, zone: Option<&Zone>) -> Vec<Source> {
+    let tier = |location: &Location| location.cost.max(u8::from(zone.is_some_and(|zone| *zone != location.zone)));
     locations.into_iter().map(|location| Source { tier: tier(&location), location }).collect()
 }
 
@@ -128,6 +141,12 @@ struct InfoDirectory {
 #[async_trait]
 impl Directory for InfoDirectory {
     async fn refresh(&self, why: Why) -> Result<Update, Box<dyn std::error::Error + Send + Sync>> {
+        self.ask(why).await.map_err(|error| ended(&error).map_or_else(|| error.into(), Into::into))
+    }
+}
+
+impl InfoDirectory {
+    async fn ask(&self, why: Why) -> Result<Update, InfoError> {
         Ok(match why {
             Why::TokenExpiring | Why::TokenRefused => {
                 Update { token: Some(self.info.renew(self.file).await?), ..Update::default() }
@@ -138,5 +157,14 @@ impl Directory for InfoDirectory {
             }
             Why::MoreDigests => Update { manifest: Some(self.info.manifest(self.file).await?), ..Update::default() },
         })
+    }
+}
+
+/// Refusals that stay: the file was removed, or whoever asks may not have it any more.
+fn ended(error: &InfoError) -> Option<Ended> {
+    match error.status()? {
+        404 | 410 => Some(Ended::Gone(error.to_string())),
+        401 | 403 => Some(Ended::Refused(error.to_string())),
+        _ => None,
     }
 }

@@ -4,7 +4,10 @@ use anyhow::{Context as _, ensure};
 use secrecy::SecretString;
 
 use super::{Context, emit, say};
-use crate::session::{Login, Logins};
+use crate::{
+    session::{Login, Logins},
+    text,
+};
 
 /// The longest line that is read when there is no terminal, in bytes.
 const MAX_LINE: u64 = 4096;
@@ -13,13 +16,14 @@ pub(super) async fn run(context: &Context, email: Option<String>) -> anyhow::Res
     let (email, password) = tokio::task::spawn_blocking(move || credentials(email)).await??;
     // Before the log-in, so that a file that cannot be read ends no session that nobody keeps.
     let mut logins = Logins::open(&context.common)?;
-    let session = context.info_server()?.log_in(&email, &password).await?;
+    let session = context.info_server()?.log_in(&email, &password, context.common.zone.as_ref()).await?;
     let expires_at = session.expires_at;
     logins.keep(&context.common.info, Login { email: email.clone(), session })?;
     if context.common.json {
         emit(&serde_json::json!({ "event": "logged-in", "email": email, "expires_at": expires_at }));
     } else {
-        say(&format!("Logged in as {email} until {expires_at}; kept in {}.", logins.path().display()));
+        let until = text::moment(expires_at);
+        say(&format!("Logged in as {email} until {until}; kept in {}.", logins.path().display()));
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Publishes files.
 
+mod unfinished;
+
 use std::{
     fs::File,
     os::unix::fs::OpenOptionsExt as _,
@@ -12,16 +14,18 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use jiff::Timestamp;
 use transfer::{
     info::{InfoError, InfoServer},
-    upload::{Published, Publisher, UploadError},
+    upload::{Published, Publisher, Step, UploadError},
 };
 use wire::{
-    FileId, FileName,
-    catalog::{Commit, FileSummary, NewFile, Policy, UploadPlan},
+    FileId, FileName, ServerId,
+    catalog::{Commit, FileState, FileSummary, NewFile, Policy, UploadPlan},
 };
 
-use super::{Context, Exit, emit, say, tell};
+use self::unfinished::{Found, Unfinished};
+use super::{Context, Exit, emit, replicas, say, tell};
 use crate::{cli::Publish, text};
 
 /// Tries of a commit whose quorum is late: each waits at the info-server by itself.
@@ -36,44 +40,71 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The first file that could not be published; those before it are.
 pub async fn run(context: &Context, publish: &Publish) -> anyhow::Result<Exit> {
     ensure!(publish.name.is_none() || publish.paths.len() == 1, "--name goes with a single file");
+    let mut exit = Exit::Done;
     for path in &publish.paths {
         match publish_one(context, publish, path).await {
-            Ok(()) => {}
+            Ok(Exit::Done) => {}
+            Ok(Exit::Interrupted) => return Ok(Exit::Interrupted),
+            // It is published; only its replicas are late.
+            Ok(Exit::Failed) => exit = Exit::Failed,
             Err(error) if matches!(error.downcast_ref(), Some(UploadError::Interrupted)) => {
-                tell(&format!("Interrupted; {} is not published.", path.display()));
+                tell(&format!(
+                    "Interrupted; {} is not published: the same command goes on from what was sent.",
+                    path.display()
+                ));
                 return Ok(Exit::Interrupted);
             }
-            Err(error) => return Err(error.context(format!("cannot publish {}", path.display()))),
+            Err(error) => {
+                let advice = if can_go_on(&error) { "; the same command goes on from what was sent" } else { "" };
+                return Err(error.context(format!("cannot publish {}{advice}", path.display())));
+            }
         }
     }
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
-async fn publish_one(context: &Context, publish: &Publish, path: &Path) -> anyhow::Result<()> {
+async fn publish_one(context: &Context, publish: &Publish, path: &Path) -> anyhow::Result<Exit> {
     let (file, size) = open(path)?;
     let new = NewFile {
         name: name(publish, path)?,
         size,
         media_type: publish.media_type.clone(),
-        policy: publish.replicas.map(|replicas| Policy { replicas: Some(replicas), ..Policy::default() }),
+        policy: (publish.replicas.is_some() || publish.zones.is_some()).then(|| Policy {
+            replicas: publish.replicas,
+            zones: publish.zones.clone(),
+            through: None,
+        }),
         quorum: publish.quorum,
+        zone: context.common.zone.clone(),
     };
     let info = context.info_server()?;
-    let (summary, published) = send(context, &info, file, &new).await?;
-    if context.common.json {
-        let targets: Vec<_> =
-            published.targets.iter().filter(|target| target.failure.is_none()).map(|t| &t.server).collect();
-        emit(&serde_json::json!({ "event": "published", "file": summary, "servers": targets }));
-    } else {
-        say(&format!("{}  {}  {}", summary.id, text::size(summary.size), summary.name));
-        for target in published.targets {
-            match target.failure {
-                None => say(&format!("  on {}", target.server)),
-                Some(failure) => say(&format!("  not on {}: {failure}", target.server)),
+    let note = Unfinished::open(&context.common.info, path, &new, &file)?;
+    let (summary, published) = send_noted(context, &info, file, (&new, note)).await?;
+    outcome(context.common.json, &summary, &published);
+    match publish.wait {
+        None => Ok(Exit::Done),
+        Some(limit) => replicas::wait(context, &info, (summary.id, None), limit).await,
+    }
+}
+
+fn outcome(json: bool, summary: &FileSummary, published: &Published) {
+    let targets = &published.targets;
+    if json {
+        let servers: Vec<_> = targets.iter().filter(|target| target.failure.is_none()).map(|t| &t.server).collect();
+        let resumed = targets.iter().map(|target| target.resumed).max();
+        emit(&serde_json::json!({ "event": "published", "file": summary, "servers": servers, "resumed": resumed }));
+        return;
+    }
+    say(&format!("{}  {}  {}", summary.id, text::size(summary.size), summary.name));
+    for target in targets {
+        match &target.failure {
+            None if target.resumed > 0 => {
+                say(&format!("  on {}, {} were there already", target.server, text::size(target.resumed)));
             }
+            None => say(&format!("  on {}", target.server)),
+            Some(failure) => say(&format!("  not on {}: {failure}", target.server)),
         }
     }
-    Ok(())
 }
 
 /// Announces, sends, commits.
@@ -86,36 +117,96 @@ pub async fn send(
     file: File,
     new: &NewFile,
 ) -> anyhow::Result<(FileSummary, Published)> {
-    let plan = context.cancel.run_until_cancelled(info.announce(new)).await.ok_or(UploadError::Interrupted)??;
-    let sent = deliver(context, info, file, (new, &plan)).await;
-    if sent.is_err()
-        && let Err(error) = info.remove(plan.id).await
-    {
-        // The info-server gives it up by itself when its upload token is over.
-        tracing::warn!("the unfinished file {} could not be removed: {error}", plan.id);
+    send_noted(context, info, file, (new, None)).await
+}
+
+/// As [`send`]; with a note, goes on with what an earlier try began, and leaves what a later one can go on with.
+async fn send_noted(
+    context: &Context,
+    info: &InfoServer,
+    file: File,
+    (new, note): (&NewFile, Option<Unfinished>),
+) -> anyhow::Result<(FileSummary, Published)> {
+    let begin = begin(info, new, note.as_ref());
+    let (plan, resume) = context.cancel.run_until_cancelled(begin).await.ok_or(UploadError::Interrupted)??;
+    let sent = deliver(context, info, file, (new, &plan, resume)).await;
+    match (&sent, note) {
+        (Ok(_), Some(note)) => note.forget(),
+        (Err(error), Some(_)) if can_go_on(error) => {}
+        (Err(_), note) => {
+            note.into_iter().for_each(Unfinished::forget);
+            give_up(info, plan.id).await;
+        }
+        (Ok(_), None) => {}
     }
     sent
+}
+
+/// Whether a second try may succeed with the same plan: anything may, unless the file is another one now.
+fn can_go_on(error: &anyhow::Error) -> bool {
+    !matches!(error.downcast_ref(), Some(UploadError::Changed | UploadError::Plan { .. } | UploadError::Read(_)))
+}
+
+/// The plan to follow, and whether some of it was followed before.
+async fn begin(info: &InfoServer, new: &NewFile, note: Option<&Unfinished>) -> anyhow::Result<(UploadPlan, bool)> {
+    match note.and_then(|note| note.read(new)) {
+        Some(Found { plan, same: true }) if is_open(info, &plan).await? => return Ok((plan, true)),
+        // The file is another one now: nobody will finish the old one.
+        Some(Found { plan, same: false }) => give_up(info, plan.id).await,
+        Some(_) | None => {}
+    }
+    let plan = info.announce(new).await?;
+    if let Some(Err(error)) = note.map(|note| note.keep(new, &plan)) {
+        tracing::warn!("an interrupted upload will begin anew: {error}");
+    }
+    Ok((plan, false))
+}
+
+/// Whether the upload may still go on. One that was committed without our hearing of it may be committed again.
+async fn is_open(info: &InfoServer, plan: &UploadPlan) -> Result<bool, InfoError> {
+    if plan.upload.expires_at <= Timestamp::now() {
+        return Ok(false);
+    }
+    match info.file(plan.id, None, false).await {
+        Ok(details) => Ok(details.summary.state != FileState::Deleting),
+        Err(error) if error.status() == Some(404) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The info-server gives it up by itself when its upload token is over; sooner is better.
+async fn give_up(info: &InfoServer, file: FileId) {
+    if let Err(error) = info.remove(file).await {
+        tracing::warn!("the unfinished file {file} could not be removed: {error}");
+    }
 }
 
 async fn deliver(
     context: &Context,
     info: &InfoServer,
     file: File,
-    (new, plan): (&NewFile, &UploadPlan),
+    (new, plan, resume): (&NewFile, &UploadPlan, bool),
 ) -> anyhow::Result<(FileSummary, Published)> {
     let sent = Arc::new(AtomicU64::new(0));
     let seen = sent.clone();
+    let json = context.common.json;
     let publisher = Publisher {
         client: context.http()?,
-        resume: false,
+        resume,
         cancel: context.cancel.clone(),
-        progress: Box::new(move |bytes| seen.store(bytes, Ordering::Relaxed)),
+        progress: Box::new(move |step| match step {
+            Step::Held(bytes) => seen.store(bytes, Ordering::Relaxed),
+            Step::LeftBehind { server, reason } => left_behind(json, &server, &reason),
+        }),
     };
-    let shown = show(context.common.json, new, &sent);
+    let shown = show(json, new, &sent);
+    let same = file.try_clone()?;
     let published = tokio::select! {
-        published = publisher.publish(file, plan) => published?,
+        published = publisher.publish(file, plan) => published,
         never = shown => match never {},
     };
+    // One that grew after it was announced fails in ways that tell less.
+    let published = if same.metadata()?.len() == new.size { published? } else { Err(UploadError::Changed)? };
     let commit = Commit { sha256: published.sha256, chunks: published.digests.clone() };
     let committed = context.cancel.run_until_cancelled(commit_patiently(info, plan.id, &commit)).await;
     let summary = committed.ok_or(UploadError::Interrupted)??;
@@ -131,6 +222,14 @@ async fn commit_patiently(info: &InfoServer, id: FileId, commit: &Commit) -> any
             Err(InfoError::Unreachable { .. }) if began.elapsed() < RESTART => tokio::time::sleep(PAUSE).await,
             other => return Ok(other?),
         }
+    }
+}
+
+fn left_behind(json: bool, server: &ServerId, reason: &str) {
+    if json {
+        emit(&serde_json::json!({ "event": "target-left-behind", "server": server, "reason": reason }));
+    } else {
+        tell(&format!("{server} is left behind ({reason}): the others go on"));
     }
 }
 

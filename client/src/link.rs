@@ -1,0 +1,220 @@
+//! `ddm://` links: what a web page or a message may ask the client to open. Nothing in one is believed.
+
+use std::str::FromStr;
+
+use percent_encoding::percent_decode_str;
+use url::{Host, Url};
+use wire::{FileId, JobId, OriginUrl};
+
+/// The longest link, in bytes: one with a longest URL, each byte of which is encoded.
+const MAX_LINK: usize = 3 * wire::origin_url::MAX_ORIGIN_URL + 300;
+
+/// A link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// What it leads to.
+    pub what: Linked,
+    /// The info-server that it names, as `host:port`; one's own when absent.
+    pub at: Option<String>,
+}
+
+/// What a link leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Linked {
+    /// A published file.
+    File(FileId),
+    /// A file of the web.
+    Url(OriginUrl),
+    /// A job.
+    Job(JobId),
+}
+
+/// Why a text is no link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a link looks like ddm://file/ID, ddm://job/ID, ddm://url/ADDRESS with each character of the address that is not a letter or a \
+     digit percent-encoded, or ddm://fetch?url=ADDRESS; before file, job or url there may be the info-server's host"
+)]
+pub struct LinkError;
+
+impl Link {
+    /// Whether the link's info-server, if it names one, is the one at `info`.
+    pub fn agrees(&self, info: &Url) -> bool {
+        let Some(at) = &self.at else { return true };
+        let host = info.host_str().unwrap_or_default();
+        let with_port = info.port_or_known_default().map(|port| format!("{host}:{port}"));
+        // A link without a port means the usual one of whatever scheme the info-server has.
+        Some(at) == with_port.as_ref() || (at == host && info.port().is_none())
+    }
+}
+
+impl FromStr for Link {
+    type Err = LinkError;
+
+    fn from_str(text: &str) -> Result<Self, LinkError> {
+        let scheme = text.get(..6).filter(|scheme| scheme.eq_ignore_ascii_case("ddm://"));
+        let plain = text.len() <= MAX_LINK && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if scheme.is_none() || !plain || text.contains('#') {
+            return Err(LinkError);
+        }
+        let rest = text.get(6..).ok_or(LinkError)?;
+        let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let parts: Vec<&str> = path.split('/').collect();
+        let (at, parts) = match parts.as_slice() {
+            [first @ ("file" | "job" | "url" | "fetch"), rest @ ..] => (None, (*first, rest)),
+            [host, first, rest @ ..] => (Some(host_of(host)?), (*first, rest)),
+            _ => return Err(LinkError),
+        };
+        let what = match (parts, query) {
+            (("file", [id]), None) => Linked::File(id.parse().map_err(|_| LinkError)?),
+            (("job", [id]), None) => Linked::Job(id.parse().map_err(|_| LinkError)?),
+            (("url", [encoded]), None) => Linked::Url(decoded(encoded)?),
+            (("fetch", []), Some(query)) => Linked::Url(decoded(query.strip_prefix("url=").ok_or(LinkError)?)?),
+            _ => return Err(LinkError),
+        };
+        Ok(Self { what, at })
+    }
+}
+
+/// An URL that was percent-encoded as a whole: what would end it in the link must be encoded.
+fn decoded(encoded: &str) -> Result<OriginUrl, LinkError> {
+    if encoded.contains(['&', '+']) {
+        return Err(LinkError);
+    }
+    let text = percent_decode_str(encoded).decode_utf8().map_err(|_| LinkError)?;
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(LinkError);
+    }
+    text.parse().map_err(|_| LinkError)
+}
+
+/// A host and perhaps a port; no user name.
+fn host_of(text: &str) -> Result<String, LinkError> {
+    let url = Url::parse(&format!("http://{text}/")).map_err(|_| LinkError)?;
+    let plain =
+        url.username().is_empty() && url.password().is_none() && url.path() == "/" && !text.contains(['@', '\\']);
+    match (plain, url.host()) {
+        (true, Some(Host::Domain(_) | Host::Ipv4(_) | Host::Ipv6(_))) => {}
+        _ => return Err(LinkError),
+    }
+    let host = url.host_str().unwrap_or_default();
+    // The usual port is not seen by the parser, but may have been written.
+    let port = text.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+    match (url.port(), port) {
+        (Some(port), _) => Ok(format!("{host}:{port}")),
+        (None, Some((_, "80"))) => Ok(format!("{host}:80")),
+        (None, _) => Ok(host.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ID: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
+
+    #[test]
+    fn links_lead_to_a_file_a_url_or_a_job() {
+        let file = Linked::File(ID.parse().unwrap());
+        let job = Linked::Job(ID.parse().unwrap());
+        let url = |text: &str| Linked::Url(text.parse().unwrap());
+        for (text, what, at) in [
+            (format!("ddm://file/{ID}"), file.clone(), None),
+            (format!("DDM://file/{ID}/"), file.clone(), None),
+            (format!("ddm://info.example.org/file/{ID}"), file.clone(), Some("info.example.org")),
+            (format!("ddm://INFO.example.org:8000/file/{ID}"), file.clone(), Some("info.example.org:8000")),
+            (format!("ddm://[::1]:80/file/{ID}"), file, Some("[::1]:80")),
+            (format!("ddm://10.0.0.1/job/{ID}"), job.clone(), Some("10.0.0.1")),
+            (format!("ddm://job/{ID}"), job, None),
+            (
+                "ddm://url/https%3A%2F%2Fexample.org%2Fa%2520b%3Fx%3D1".into(),
+                url("https://example.org/a%20b?x=1"),
+                None,
+            ),
+            ("ddm://url/https:%2f%2fexample.org%2fa".into(), url("https://example.org/a"), None),
+            ("ddm://fetch?url=https%3A%2F%2Fexample.org%2Fa%26b".into(), url("https://example.org/a&b"), None),
+            ("ddm://fetch/?url=https://example.org/a".into(), url("https://example.org/a"), None),
+        ] {
+            let link: Link = text.parse().unwrap_or_else(|_| panic!("{text}"));
+            assert_eq!((link.what, link.at.as_deref()), (what, at), "{text}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for bad in [
+            String::new(),
+            "ddm://".into(),
+            "ddm:".into(),
+            format!("ddm:file/{ID}"),
+            format!("http://file/{ID}"),
+            "ddm://file/".into(),
+            "ddm://file/x".into(),
+            format!("ddm://file/{ID}/more"),
+            format!("ddm://file/{ID}?x"),
+            format!("ddm://file/{ID}#x"),
+            format!("ddm://file//{ID}"),
+            format!("ddm://me@host/file/{ID}"),
+            format!("ddm://me:secret@host/file/{ID}"),
+            format!("ddm://host:99999/file/{ID}"),
+            format!("ddm://ho st/file/{ID}"),
+            format!("ddm://host\\evil/file/{ID}"),
+            format!("ddm:///file/{ID}"),
+            format!("ddm://host/other/file/{ID}"),
+            "ddm://url/https://example.org/a".into(),
+            "ddm://url/ftp%3A%2F%2Fexample.org%2Fa".into(),
+            "ddm://url/https%3A%2F%2Fme%3Ayou%40example.org%2Fa".into(),
+            "ddm://url/file%3A%2F%2F%2Fetc%2Fpasswd".into(),
+            "ddm://url/https%3A%2F%2Fexample.org%2Fa%0Ab".into(),
+            "ddm://url/%ff".into(),
+            "ddm://fetch?url=https://example.org/a&output=/etc/x".into(),
+            "ddm://fetch?output=/etc/x".into(),
+            "ddm://fetch".into(),
+            "ddm://room/x".into(),
+            format!("ddm://file/{ID}\n"),
+            format!("ddm://url/{}", "x".repeat(MAX_LINK)),
+        ] {
+            assert!(bad.parse::<Link>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_link_agrees_with_the_very_info_server_it_names() {
+        let agrees = |at: &str, info: &str| {
+            format!("ddm://{at}file/{ID}").parse::<Link>().unwrap().agrees(&info.parse().unwrap())
+        };
+        assert!(agrees("", "http://127.0.0.1:8000"));
+        assert!(agrees("127.0.0.1:8000/", "http://127.0.0.1:8000/"));
+        assert!(agrees("example.org/", "https://example.org"));
+        assert!(agrees("example.org:443/", "https://example.org"));
+        assert!(agrees("example.org:80/", "http://example.org"));
+        for (at, info) in [
+            ("127.0.0.1/", "http://127.0.0.1:8000"),
+            ("127.0.0.1:8001/", "http://127.0.0.1:8000"),
+            ("example.org.evil/", "https://example.org"),
+            ("example.org:80/", "https://example.org"),
+        ] {
+            assert!(!agrees(at, info), "{at} {info}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_text_is_taken_or_refused(text in "(ddm://)?[ -~é]{0,60}") {
+            let _ = text.parse::<Link>();
+        }
+
+        #[test]
+        fn an_encoded_url_comes_back(path in "[a-zA-Z0-9/?&=%#+._~-]{0,30}") {
+            if let Ok(url) = format!("https://example.org/{path}").parse::<OriginUrl>() {
+                let set = percent_encoding::NON_ALPHANUMERIC;
+                let encoded = percent_encoding::utf8_percent_encode(url.url().as_str(), set);
+                let link: Link = format!("ddm://url/{encoded}").parse().unwrap();
+                prop_assert!(link.what == Linked::Url(url));
+            }
+        }
+    }
+}
