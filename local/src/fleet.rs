@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use clap::Command;
 use info_server::store::{
     Store,
-    accounts::{self, Role},
+    accounts::{self, NewSession, Role},
 };
 use jiff::Timestamp;
 use lifecycle::{Shutdown, private_file};
@@ -167,7 +167,9 @@ async fn sign_in(store: &Store, password_file: &std::path::Path) -> anyhow::Resu
     let (token, now) = (Token::generate(Kind::Session), Timestamp::now());
     let expires_at = now.checked_add(SESSION)?;
     let mut write = store.write().await?;
-    accounts::add_session(&mut write, token.hash(), account.user_id, now, expires_at).await?;
+    let (token_hash, user_id) = (token.hash(), account.user_id);
+    let new = NewSession { token_hash, user_id, expires_at, address: None, zone: None };
+    accounts::add_session(&mut write, &new, now).await?;
     write.commit().await?;
     Ok(Session { token, expires_at })
 }

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use client::{
-    cli::{Common, Get},
+    cli::{Common, Get, Target},
     commands::{Context, get, publish},
     progress::{self, Display},
     session::{Login, Logins},
@@ -62,11 +62,18 @@ fn context(home: &Path, fleet: &Fleet) -> anyhow::Result<Context> {
     let session_file = home.join("logins.json");
     let config = format!("info = {:?}\nsession-file = {:?}\n", fleet.info.as_str(), session_file.display().to_string());
     private_file::write(&home.join("client.toml"), config.as_bytes())?;
-    let common =
-        Common { info: fleet.info.clone(), zone: None, json: false, session_file: Some(session_file), proxy: None };
+    let common = Common {
+        info: fleet.info.clone(),
+        zone: None,
+        json: false,
+        session_file: Some(session_file),
+        proxy: None,
+        origin_proxy: None,
+        origin_ca: None,
+    };
     let login = Login { email: ACCOUNT.to_owned(), session: fleet.session.clone() };
     Logins::open(&common)?.keep(&fleet.info, login)?;
-    Ok(Context { common, cancel: CancellationToken::new() })
+    Ok(Context { common, cancel: CancellationToken::new(), trace: wire::TraceId::new() })
 }
 
 /// Waits until every file server is registered; their addresses and ids.
@@ -93,7 +100,14 @@ async fn sample_file(context: &Context, info: &InfoServer, home: &Path) -> anyho
     println!("\nPublishing a sample file of 256 MiB on every file server.");
     let folder = home.to_owned();
     let path: PathBuf = tokio::task::spawn_blocking(move || sample::make(&folder)).await??;
-    let new = NewFile { name: sample::NAME.parse()?, size: sample::SIZE, media_type: None, policy: None, quorum: None };
+    let new = NewFile {
+        name: sample::NAME.parse()?,
+        size: sample::SIZE,
+        media_type: None,
+        policy: None,
+        quorum: None,
+        zone: None,
+    };
     let (summary, _) = publish::send(context, info, std::fs::File::open(&path)?, &new).await?;
     std::fs::remove_file(&path).context("cannot remove the local copy of the sample")?;
     println!("Published as {}, SHA-256 {}.", summary.id, summary.sha256.context("a digest")?);
@@ -102,15 +116,14 @@ async fn sample_file(context: &Context, info: &InfoServer, home: &Path) -> anyho
 
 /// Downloads the file, and stops the busiest server on the way.
 async fn download(context: &Context, fleet: &mut Fleet, file: FileId, folder: &Path) -> anyhow::Result<()> {
-    let get = Get {
-        file,
+    let target = Target {
         output: Some(folder.to_owned()),
         partial_dir: None,
-        connections: 4,
         wait: Duration::from_secs(60),
         replace: true,
         quiet: false,
     };
+    let get = Get { file, target, connections: 4 };
     let display = Display::choose(false, false);
     let (progress, notices) = Progress::new();
     let servers = context.info_server()?.servers().await?.servers;
@@ -159,6 +172,7 @@ fn next_steps(fleet: &Fleet, home: &Path, file: FileId) {
     println!("  {client} --config {config} list");
     println!("  {client} --config {config} {file}");
     println!("  {client} --config {config} publish PATH");
+    println!("  {client} --config {config} https://…/FILE    # fetched by all of them together");
     println!("By REST, as {ACCOUNT} with the password in {}:", fleet.password_file.display());
     println!("  curl {}v1/sessions --json '{{\"email\":\"{ACCOUNT}\",\"password\":\"…\"}}'", fleet.info);
 }
