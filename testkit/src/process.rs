@@ -1,7 +1,7 @@
 //! Real programs of this workspace, with real signals.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs::File,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -15,6 +15,11 @@ use tokio::{
     process::{Child, Command},
     time::{Instant, sleep, timeout},
 };
+
+pub use self::failing::{Attached, Failing};
+use crate::netns::Host;
+
+mod failing;
 
 /// How long a server may take to listen; the machine may be building something else.
 const START: Duration = Duration::from_secs(30);
@@ -39,12 +44,46 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
 /// # Errors
 /// When it was not built.
 pub fn command(name: &str) -> anyhow::Result<Command> {
-    let mut command = Command::new(program(name)?);
-    command.kill_on_drop(true).stdin(Stdio::null());
+    Surroundings::default().command(name)
+}
+
+fn untouched(mut command: Command, args: impl Iterator<Item = OsString>) -> Command {
+    command.args(args).kill_on_drop(true).stdin(Stdio::null());
     for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("DDM_")) {
         command.env_remove(variable);
     }
-    Ok(command)
+    command
+}
+
+/// Where a program runs, and what the system does to it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Surroundings<'a> {
+    /// On which host; the test's own without one.
+    pub host: Option<&'a Host>,
+    /// Which system calls fail, from its start on.
+    pub failing: Option<&'a Failing>,
+    /// Variables in its environment.
+    pub env: &'a [(String, String)],
+    /// Words before the command; what they begin with must become it.
+    pub before: &'a [String],
+}
+
+impl Surroundings<'_> {
+    /// A command of this workspace there. Its process id is the program's own.
+    ///
+    /// # Errors
+    /// When it was not built.
+    pub fn command(self, name: &str) -> anyhow::Result<Command> {
+        let mut words: Vec<OsString> = Vec::new();
+        words.extend(self.host.iter().flat_map(|host| host.prefix()).map(OsStr::to_owned));
+        words.extend(self.before.iter().map(OsString::from));
+        words.extend(self.failing.iter().flat_map(|failing| failing.prefix()));
+        words.push(program(name)?.into_os_string());
+        let mut words = words.into_iter();
+        let mut command = untouched(Command::new(words.next().context("a program")?), words);
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        Ok(command)
+    }
 }
 
 /// A server of this workspace, running. Dropping it kills it.
@@ -61,15 +100,32 @@ impl Server {
     /// # Errors
     /// When it ends or does not listen in time; the message holds its log.
     pub async fn start(name: &str, args: &[impl AsRef<OsStr>], log: &Path) -> anyhow::Result<Self> {
+        Self::start_in(Surroundings::default(), name, args, log).await
+    }
+
+    /// As [`Self::start`], somewhere else or with failing system calls.
+    ///
+    /// # Errors
+    /// When it ends or does not listen in time; the message holds its log.
+    pub async fn start_in(
+        surroundings: Surroundings<'_>,
+        name: &str,
+        args: &[impl AsRef<OsStr>],
+        log: &Path,
+    ) -> anyhow::Result<Self> {
         let file = File::options().create(true).append(true).open(log)?;
         let before = usize::try_from(file.metadata()?.len())?;
+        let mut command = surroundings.command(name)?;
         let mut child =
-            command(name)?.args(args).stdout(Stdio::null()).stderr(file).spawn().with_context(|| name.to_owned())?;
+            command.args(args).stdout(Stdio::null()).stderr(file).spawn().with_context(|| name.to_owned())?;
         let deadline = Instant::now() + START;
         loop {
             let text = std::fs::read_to_string(log)?;
             let fresh = text.get(before..).unwrap_or_default();
-            if let Some(address) = fresh.lines().find_map(listening) {
+            if let Some(mut address) = fresh.lines().find_map(listening) {
+                if let Some(host) = surroundings.host {
+                    address.set_ip(host.address().into());
+                }
                 return Ok(Self { child, log: log.to_owned(), address });
             }
             if let Some(status) = child.try_wait()? {
@@ -100,6 +156,15 @@ impl Server {
     pub fn pid(&self) -> anyhow::Result<Pid> {
         let id = self.child.id().context("the process has ended")?;
         Pid::from_raw(id.try_into()?).context("a process id")
+    }
+
+    /// Whether it runs: neither ended nor stopped by a signal.
+    pub fn runs(&self) -> bool {
+        let state = self.pid().ok().and_then(|pid| {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+            stat.rsplit(')').next()?.trim().chars().next()
+        });
+        state.is_some_and(|state| !"TtZX".contains(state))
     }
 
     /// Sends a real signal.
@@ -170,7 +235,7 @@ fn status_field(pid: Pid, field: &str) -> anyhow::Result<u64> {
 
 /// The address in a log line that says where a server listens.
 fn listening(line: &str) -> Option<SocketAddr> {
-    let at = line.contains("listening").then(|| line.find("127.0.0.1:"))??;
+    let at = line.contains("listening").then(|| line.find("127.0.0.1:").or_else(|| line.find("0.0.0.0:")))??;
     let rest = line.get(at..)?;
     let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':').unwrap_or(rest.len());
     rest.get(..end)?.parse().ok()
@@ -190,7 +255,11 @@ pub async fn eventually<T, F: Future<Output = anyhow::Result<Option<T>>>>(
         if let Some(value) = condition().await? {
             return Ok(value);
         }
-        ensure!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        if Instant::now() >= deadline {
+            // Said here too: what is judged afterwards may hide it.
+            eprintln!("not within {limit:?}: {what}");
+            bail!("not within {limit:?}: {what}");
+        }
         sleep(GLANCE).await;
     }
 }

@@ -104,12 +104,19 @@ impl RabbitMq {
     /// # Errors
     /// The command failed (with what it said) or took longer than a minute.
     pub async fn ctl(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        let mut command = tokio::process::Command::from(self.command("rabbitmqctl"));
-        command.args(["--quiet", "--node", &self.name()]).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
-        let output = time::timeout(COMMAND, command.output()).await.context("rabbitmqctl does not end")??;
-        let (said, wrong) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        ensure!(output.status.success(), "rabbitmqctl {} failed: {said}{wrong}", arguments.join(" "));
-        Ok(said.into_owned())
+        let end = Instant::now() + START;
+        loop {
+            let mut command = tokio::process::Command::from(self.command("rabbitmqctl"));
+            command.args(["--quiet", "--node", &self.name()]).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+            let output = time::timeout(COMMAND, command.output()).await.context("rabbitmqctl does not end")??;
+            let (said, wrong) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            // A node speaks AMQP a moment before it counts as started.
+            if !output.status.success() && wrong.contains("app to be running") && Instant::now() < end {
+                continue;
+            }
+            ensure!(output.status.success(), "rabbitmqctl {} failed: {said}{wrong}", arguments.join(" "));
+            return Ok(said.into_owned());
+        }
     }
 
     /// Has the node write to disk what it would write within three minutes anyway, the names of new quorum queues among it:
@@ -252,7 +259,7 @@ fn scripts() -> anyhow::Result<PathBuf> {
 }
 
 /// A port below the range that the system gives to outgoing connections, so that it is still free after a restart.
-fn free_port() -> anyhow::Result<u16> {
+pub(crate) fn free_port() -> anyhow::Result<u16> {
     for _ in 0..1000 {
         let port = rand::rng().random_range(10_000..32_000);
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {

@@ -2,6 +2,9 @@
 //!
 //! It speaks just enough HTTP/1.1 over plain sockets to break every rule of it.
 
+pub mod catalogue;
+mod mischief;
+
 use std::{
     io,
     net::SocketAddr,
@@ -77,6 +80,33 @@ pub enum Behaviour {
     },
     /// Waits this long before it answers as it should.
     Delay(Duration),
+    /// The right answer, but for this header field: another value, or none.
+    Header {
+        /// The field's name.
+        name: &'static str,
+        /// Its value; without one the field is missing.
+        value: Option<String>,
+    },
+    /// A body in chunks (RFC 9112 §7.1): right and with trailers, or without end.
+    Chunked {
+        /// Whether it ends.
+        ends: bool,
+    },
+    /// The right answer, and then more bytes than it promised.
+    Overlong,
+    /// Reads the request and says nothing.
+    Silent,
+    /// Interim answers (103) without end.
+    Interim,
+    /// A head of this many bytes.
+    Head {
+        /// In bytes.
+        size: u64,
+    },
+    /// The right answer, one byte after this pause, then the next.
+    Drip(Duration),
+    /// Bytes that are not HTTP, such as those of another protocol.
+    Rubbish,
 }
 
 /// A request that was answered with bytes of the file, or was to be.
@@ -246,6 +276,10 @@ async fn answer(stream: &mut TcpStream, state: &State, head: &str) -> io::Result
             let retry = retry_after.map(|seconds| format!("Retry-After: {seconds}\r\n")).unwrap_or_default();
             refuse(stream, code, &retry).await
         }
+        Behaviour::Silent => std::future::pending().await,
+        Behaviour::Interim => mischief::interim(stream).await,
+        Behaviour::Head { size } => mischief::long_head(stream, size).await,
+        Behaviour::Rubbish => mischief::rubbish(stream).await,
         Behaviour::Redirect(to) => refuse(stream, 302, &format!("Location: {to}\r\n")).await,
         Behaviour::Delay(time) => {
             tokio::time::sleep(time).await;
@@ -264,20 +298,51 @@ async fn send(stream: &mut TcpStream, state: &State, range: Range<u64>, behaviou
     let whole = *behaviour == Behaviour::WholeFile;
     let range = if whole { 0..len } else { range };
     let (status, content_range) = if whole {
-        ("200 OK", String::new())
+        ("200 OK", None)
     } else {
         let off = u64::from(*behaviour == Behaviour::WrongRange);
         let part = ContentRange::Part { range: range.start + off..range.end + off, len: len + off };
-        ("206 Partial Content", format!("Content-Range: {part}\r\n"))
+        ("206 Partial Content", Some(part.to_string()))
     };
     let etag = if *behaviour == Behaviour::WrongEtag { FileId::new() } else { state.file };
-    let length = match behaviour {
-        Behaviour::Endless => "Connection: close\r\n".to_owned(),
-        _ => format!("Content-Length: {}\r\n", range.end - range.start),
-    };
-    let head = format!("HTTP/1.1 {status}\r\nETag: \"{etag}\"\r\nAccept-Ranges: bytes\r\n{content_range}{length}\r\n");
-    stream.write_all(head.as_bytes()).await?;
-    send_body(stream, state, range).await
+    let mut fields = vec![
+        ("ETag", format!("\"{etag}\"")),
+        ("Accept-Ranges", "bytes".to_owned()),
+        ("Content-Length", (range.end - range.start).to_string()),
+    ];
+    fields.extend(content_range.map(|value| ("Content-Range", value)));
+    match behaviour {
+        Behaviour::Endless => replace(&mut fields, "Content-Length", None),
+        Behaviour::Chunked { .. } => {
+            replace(&mut fields, "Content-Length", None);
+            fields.push(("Transfer-Encoding", "chunked".to_owned()));
+            fields.push(("Trailer", "X-Digest".to_owned()));
+        }
+        Behaviour::Header { name, value } => replace(&mut fields, name, value.clone()),
+        _ => {}
+    }
+    let fields: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let head = format!("HTTP/1.1 {status}\r\n{fields}\r\n");
+    match behaviour {
+        Behaviour::Drip(pause) => {
+            let bytes = [head.into_bytes(), bytes_of(state, range, behaviour)].concat();
+            return mischief::drip(stream, &bytes, *pause).await;
+        }
+        _ => stream.write_all(head.as_bytes()).await?,
+    }
+    match behaviour {
+        Behaviour::Chunked { ends } => mischief::chunked(stream, &bytes_of(state, range, behaviour), *ends).await,
+        Behaviour::Overlong => {
+            send_body(stream, state, range).await?;
+            mischief::rubbish(stream).await
+        }
+        _ => send_body(stream, state, range).await,
+    }
+}
+
+fn replace(fields: &mut Vec<(&'static str, String)>, name: &'static str, value: Option<String>) {
+    fields.retain(|(known, _)| *known != name);
+    fields.extend(value.map(|value| (name, value)));
 }
 
 async fn send_body(stream: &mut TcpStream, state: &State, range: Range<u64>) -> io::Result<()> {

@@ -16,7 +16,7 @@ fn proxied(zones: &[&'static str]) -> Plan {
     Plan { proxied: true, ..Plan::zones(zones) }
 }
 
-async fn replicated(cluster: &Cluster, id: &str, count: u64) -> anyhow::Result<()> {
+pub(crate) async fn replicated(cluster: &Cluster, id: &str, count: u64) -> anyhow::Result<()> {
     eventually("every target has reported", Duration::from_secs(30), async || {
         let details = cluster.get(&format!("/v1/files/{id}?grant=false")).await?;
         Ok((number(&details["live_replicas"]) == count).then_some(()))
@@ -284,5 +284,28 @@ async fn an_interrupted_download_ends_with_3_and_leaves_no_final_name() -> anyho
     assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(asked.elapsed() < Duration::from_secs(5));
     assert!(!cluster.path("got.bin").exists() && cluster.path("got.bin.part").exists());
+    Ok(())
+}
+
+#[tokio::test]
+async fn five_clients_at_two_servers_all_end_right_and_none_starves() -> anyhow::Result<()> {
+    let cluster = Cluster::start(&proxied(&["eu", "eu"])).await?;
+    let path = file(&cluster, "x.bin", 9, 16 * MIB)?;
+    let id = cluster.publish(&path, &[]).await?;
+    replicated(&cluster, &id, 2).await?;
+    for server in &cluster.servers {
+        server.proxy.as_ref().unwrap().limit(Some(RATE));
+    }
+    let download = async |n: usize| {
+        let name = format!("got-{n}.bin");
+        let done = event(&cluster.run_client(&["--json", "-o", &name, &id]).await?, "done")?;
+        assert_eq!(sha256(&cluster.path(&name))?, sha256(&path)?);
+        done["report"]["elapsed"].as_f64().context("a time")
+    };
+    let (a, b, c, d, e) = tokio::try_join!(download(0), download(1), download(2), download(3), download(4))?;
+    let times = [a, b, c, d, e];
+    let (first, last) = times.iter().fold((f64::MAX, 0.0_f64), |(min, max), time| (min.min(*time), max.max(*time)));
+    // Five times 16 MiB through 16 MiB/s: 5 s when all get the same.
+    assert!(last < 4.0 * first && last < 20.0, "{times:?}");
     Ok(())
 }

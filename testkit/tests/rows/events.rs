@@ -24,10 +24,10 @@ use serde_json::Value;
 use crate::content::file;
 
 /// A queue of the test's own on everything that is published.
-struct Spy(lapin::Consumer, Connection);
+pub(crate) struct Spy(lapin::Consumer, Connection);
 
 impl Spy {
-    async fn new(uri: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn new(uri: &str) -> anyhow::Result<Self> {
         let connection = Connection::connect(uri, ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
         let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
@@ -39,14 +39,14 @@ impl Spy {
         Ok(Self(consumer, connection))
     }
 
-    async fn next(&mut self) -> anyhow::Result<Delivery> {
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Delivery> {
         let next = tokio::time::timeout(PATIENCE, self.0.next()).await.context("no message")?;
         Ok(next.context("the queue is gone")??)
     }
 }
 
 /// Which of a file's holders honour a token while the info-server is stopped.
-async fn known_without_asking(cluster: &Cluster, details: &Value) -> anyhow::Result<usize> {
+pub(crate) async fn known_without_asking(cluster: &Cluster, details: &Value) -> anyhow::Result<usize> {
     let info = cluster.info.as_ref().context("an info-server")?;
     info.signal(Signal::STOP)?;
     let mut known = 0;
@@ -60,7 +60,7 @@ async fn known_without_asking(cluster: &Cluster, details: &Value) -> anyhow::Res
     Ok(known)
 }
 
-async fn all_know(cluster: &Cluster, details: &Value) -> anyhow::Result<()> {
+pub(crate) async fn all_know(cluster: &Cluster, details: &Value) -> anyhow::Result<()> {
     let holders = details["locations"].as_array().context("locations")?.len();
     eventually("every holder knows the token", PATIENCE, async || {
         Ok((known_without_asking(cluster, details).await? == holders).then_some(()))
@@ -234,7 +234,7 @@ async fn a_deleted_file_leaves_every_server_even_one_that_was_away() -> anyhow::
 }
 
 /// Whether a file of this name stands anywhere below a folder.
-fn walk(folder: &std::path::Path, name: &str) -> anyhow::Result<bool> {
+pub(crate) fn walk(folder: &std::path::Path, name: &str) -> anyhow::Result<bool> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let below = entry.file_type()?.is_dir() && walk(&entry.path(), name)?;

@@ -9,11 +9,32 @@
 )]
 
 mod accounts;
+mod acknowledged;
+mod backups;
+mod brokers;
 mod catalogue;
+mod chaos;
 mod content;
+mod crowded;
+mod disks;
 mod downloads;
 mod events;
 mod faults;
+mod fetching;
+mod hostile;
+mod jobs;
+mod links;
+mod listeners;
 mod local;
+mod matrix;
+mod network;
+mod operators;
+mod origins;
+mod publishing;
+mod repair;
+mod secrets;
 mod settings;
+mod standing;
 mod tokens;
+mod volumes;
+mod zones;

@@ -175,8 +175,9 @@ async fn shutting_an_account_ends_its_tokens_too() -> anyhow::Result<()> {
     let url = address(&details["locations"][0]);
     let status = async || anyhow::Ok(cluster.http.get(url).bearer_auth(token(&details)).send().await?.status());
     assert_eq!(status().await?, StatusCode::OK);
+    // By another process on the same database.
     cluster.user(&["disable", "gone@example.org"], None).await?;
-    eventually("the token is refused", Duration::from_secs(5), async || {
+    eventually("the token is refused", Duration::from_secs(2), async || {
         Ok((status().await? == StatusCode::FORBIDDEN).then_some(()))
     })
     .await?;

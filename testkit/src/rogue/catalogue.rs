@@ -1,0 +1,130 @@
+//! An info-server that lies: answers what a test says, whatever was asked.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpListener, TcpStream},
+    task::{JoinHandle, JoinSet},
+};
+
+use super::read_head;
+
+/// What the liar says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Saying {
+    /// This status and this JSON text.
+    Json(u16, String),
+    /// 200, and this text over and over, for as long as somebody listens.
+    Endless(String),
+    /// Nothing at all.
+    Silence,
+    /// A redirect to this address.
+    Elsewhere(String),
+}
+
+/// A running liar; it ends with all its connections when it is dropped.
+#[derive(Debug)]
+pub struct Liar {
+    address: SocketAddr,
+    told: Arc<Told>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    sayings: Mutex<BTreeMap<String, Saying>>,
+    heard: Mutex<Vec<String>>,
+}
+
+impl Liar {
+    /// Starts on a free port of the loopback; whatever it was not told is 404.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub async fn start() -> io::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let address = listener.local_addr()?;
+        let told = Arc::new(Told::default());
+        let task = tokio::spawn(accept(listener, Arc::clone(&told)));
+        Ok(Self { address, told, task })
+    }
+
+    /// Its base address.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Answers so to requests for `path` from now on, whatever their method and query.
+    pub fn say(&self, path: &str, saying: Saying) {
+        self.told.sayings.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), saying);
+    }
+
+    /// The method and path of every request so far.
+    pub fn heard(&self) -> Vec<String> {
+        self.told.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Liar {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, told: Arc<Told>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            Ok((stream, _)) = listener.accept() => {
+                let told = Arc::clone(&told);
+                // A connection that breaks is what a liar is for.
+                connections.spawn(async move { drop(answer(stream, &told).await) });
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// Answers one request, and closes.
+async fn answer(mut stream: TcpStream, told: &Told) -> io::Result<()> {
+    let Some(head) = read_head(&mut stream).await? else { return Ok(()) };
+    let line = head.lines().next().unwrap_or_default();
+    let (method, target) = line.split_once(' ').unwrap_or_default();
+    let path = target.split([' ', '?']).next().unwrap_or_default();
+    told.heard.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{method} {path}"));
+    let saying = told.sayings.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
+    match saying {
+        None => {
+            let problem = r#"{"type":"about:blank","title":"There is no such file","status":404}"#;
+            json(&mut stream, 404, problem).await
+        }
+        Some(Saying::Json(status, text)) => json(&mut stream, status, &text).await,
+        Some(Saying::Silence) => std::future::pending().await,
+        Some(Saying::Elsewhere(to)) => {
+            let head = format!("HTTP/1.1 307 x\r\nLocation: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            stream.write_all(head.as_bytes()).await
+        }
+        Some(Saying::Endless(text)) => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n").await?;
+            loop {
+                stream.write_all(text.as_bytes()).await?;
+            }
+        }
+    }
+}
+
+async fn json(stream: &mut TcpStream, status: u16, text: &str) -> io::Result<()> {
+    let head = format!(
+        "HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        text.len()
+    );
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(text.as_bytes()).await?;
+    stream.shutdown().await
+}

@@ -1,0 +1,137 @@
+//! Publishing on bad days: servers that stop, clients that are interrupted, files that change.
+
+use std::{
+    io::Write as _,
+    time::{Duration, Instant},
+};
+
+use ddm_testkit::{
+    cluster::{Cluster, Plan, finish},
+    process::eventually,
+};
+use reqwest::Method;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use wire::Digest;
+
+use crate::content::{MIB, bytes, event, file, number, sha256, told};
+
+#[tokio::test]
+async fn a_stuck_server_holds_a_publication_up_for_seconds_when_the_others_make_the_quorum() -> anyhow::Result<()> {
+    for (signal, limit) in [(Signal::STOP, 14), (Signal::KILL, 8)] {
+        let cluster = Cluster::start(&Plan::zones(&["eu", "eu", "eu"])).await?;
+        let path = file(&cluster, "x.bin", 1, 24 * MIB)?;
+        let stuck = &cluster.servers[2];
+        let process = stuck.process.as_ref().unwrap();
+        process.signal(signal)?;
+        let began = Instant::now();
+        let output = cluster.run_client(&["--json", "publish", "--quorum", "2", &path.display().to_string()]).await?;
+        let took = began.elapsed();
+        process.signal(Signal::CONT).ok();
+        let published = event(&output, "published")?;
+        assert!(took < Duration::from_secs(limit), "{signal:?}: {took:?}");
+        assert!(told(&output, "target-left-behind", &stuck.id)?, "{signal:?}");
+        assert_eq!(published["servers"].as_array().unwrap().len(), 2, "{published}");
+        let id = published["file"]["id"].as_str().unwrap();
+        event(&cluster.run_client(&["--json", "-o", "got.bin", id]).await?, "done")?;
+        assert_eq!(sha256(&cluster.path("got.bin"))?, sha256(&path)?);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_interrupted_publication_goes_on_with_what_is_missing() -> anyhow::Result<()> {
+    for signal in [Signal::INT, Signal::KILL] {
+        let cluster = Cluster::start(&Plan::zones(&["eu", "eu"])).await?;
+        let path = file(&cluster, "x.bin", 2, 24 * MIB)?;
+        let name = path.display().to_string();
+        // Without its quorum it cannot end; the other server takes what the window lets through.
+        let stopped = cluster.servers[1].process.as_ref().unwrap();
+        stopped.signal(Signal::STOP)?;
+        let client = cluster.spawn_client(&["--json", "publish", "--quorum", "2", &name])?;
+        let held = async || {
+            let list = cluster.get("/v1/files").await?;
+            let Some(id) = list["files"][0]["id"].as_str().map(str::to_owned) else { return Ok(None) };
+            let partial = cluster.path("file-server-0/partial").join(&id);
+            let blocks = std::fs::metadata(partial).map_or(0, |blob| std::os::unix::fs::MetadataExt::blocks(&blob));
+            Ok((blocks * 512 >= 6 * MIB).then_some(id))
+        };
+        let id = eventually("some of it is sent", Duration::from_secs(30), held).await?;
+        // What was sent is acknowledged a moment later.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        kill_process(Pid::from_raw(client.id().unwrap().try_into()?).unwrap(), signal)?;
+        let output = finish(client).await?;
+        if signal == Signal::INT {
+            assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+            assert!(String::from_utf8_lossy(&output.stderr).contains("goes on from what was sent"));
+        }
+        stopped.signal(Signal::CONT)?;
+        let output = cluster.run_client(&["--json", "publish", "--quorum", "2", &name]).await?;
+        let published = event(&output, "published")?;
+        assert_eq!(published["file"]["id"], id, "the same upload goes on");
+        assert!(number(&published["resumed"]) >= 4 * MIB, "{published}");
+        assert_eq!(published["file"]["sha256"], sha256(&path)?);
+        let notes = cluster.path(".local/state/ddm/uploads");
+        assert_eq!(std::fs::read_dir(notes)?.count(), 0, "nothing is left to go on with");
+        // The next time it is another file.
+        let again = event(&cluster.run_client(&["--json", "publish", &name]).await?, "published")?;
+        assert_ne!(again["file"]["id"], id);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_file_that_changes_while_it_is_published_is_told_and_not_published() -> anyhow::Result<()> {
+    let cluster = Cluster::start(&Plan::zones(&["eu", "eu"])).await?;
+    let path = file(&cluster, "x.bin", 3, 24 * MIB)?;
+    let stopped = cluster.servers[1].process.as_ref().unwrap();
+    stopped.signal(Signal::STOP)?;
+    let client = cluster.spawn_client(&["publish", "--quorum", "2", &path.display().to_string()])?;
+    eventually("it is announced", Duration::from_secs(30), async || {
+        Ok((cluster.get("/v1/files").await?["files"].as_array().is_some_and(|files| !files.is_empty())).then_some(()))
+    })
+    .await?;
+    std::fs::File::options().append(true).open(&path)?.write_all(b"more")?;
+    stopped.signal(Signal::CONT)?;
+    let output = finish(client).await?;
+    assert_eq!(output.status.code(), Some(1));
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(words.contains("the file changed while it was read; publish it again when it is complete"), "{words}");
+    assert_eq!(cluster.get("/v1/files").await?["files"], serde_json::json!([]), "nothing half published is listed");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_publisher_that_misstates_the_whole_is_found_out_by_the_holders() -> anyhow::Result<()> {
+    let cluster = Cluster::start(&Plan::zones(&["eu"])).await?;
+    let content = bytes(4, 2 * MIB);
+    let new = json!({ "name": "x.bin", "size": content.len(), "quorum": 1, "policy": { "replicas": 1 } });
+    let plan: Value = cluster.request(Method::POST, "/v1/files").json(&new).send().await?.json().await?;
+    let (id, token) = (plan["id"].as_str().unwrap(), plan["upload"]["token"].as_str().unwrap());
+    let mut digests = Vec::new();
+    for (n, chunk) in content.chunks(1 << 20).enumerate() {
+        let digest = Digest::of(chunk);
+        let url = format!("{}/{n}", plan["targets"][0]["url"].as_str().unwrap());
+        let put = cluster.http.put(url).bearer_auth(token).header("content-digest", digest.to_field());
+        put.body(chunk.to_vec()).send().await?.error_for_status()?;
+        digests.push(digest);
+    }
+    let commit = json!({ "sha256": Digest::of(b"something else"), "chunks": digests });
+    let path = format!("/v1/files/{id}/commit");
+    cluster.request(Method::POST, &path).json(&commit).send().await?.error_for_status()?;
+    eventually("the holder's word is compared", Duration::from_secs(30), async || {
+        let log = cluster.info.as_ref().unwrap().log()?;
+        let line = log.lines().find(|line| line.contains("SHA-256 of a file is not that of its content"));
+        Ok(line.filter(|line| line.contains(id) && line.contains(&Digest::of(&content).to_string())).map(drop))
+    })
+    .await?;
+    // Whoever asks is told, and other programs are not given a hash that the right content fails.
+    let status = cluster.get(&format!("/v1/files/{id}/replicas")).await?;
+    assert_eq!(status["disputes"][0]["sha256"], json!(Digest::of(&content)), "{status}");
+    let metalink = cluster.request(Method::GET, &format!("/v1/files/{id}/metalink")).send().await?.text().await?;
+    assert!(
+        !metalink.contains(&Digest::of(b"something else").to_string()) && metalink.contains("<pieces"),
+        "{metalink}"
+    );
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! P3, F37, F38: volumes of file servers that fill up or stall. Reads go on, and everything is as before once they are well.
+
+use std::{
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use ddm_testkit::{
+    cluster::{Cluster, PATIENCE, Plan},
+    netns,
+    process::{Failing, eventually},
+};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use wire::Digest;
+
+use crate::{
+    content::{MIB, bytes, event, file, sha256},
+    standing::metric,
+};
+
+/// A volume of its own in memory, which goes with this.
+struct Volume(tempfile::TempDir);
+
+impl Volume {
+    /// `None`, and a line that says so, where rows that need the right to mount are left out.
+    fn mount(size: &str) -> anyhow::Result<Option<Self>> {
+        if std::env::var_os(netns::SWITCH).is_some_and(|switch| !switch.is_empty() && switch != "0") {
+            eprintln!("left out: {} is set", netns::SWITCH);
+            return Ok(None);
+        }
+        let volume = Self(tempfile::tempdir()?);
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"]).arg(volume.0.path());
+        ensure!(mount.status()?.success(), "this row mounts a volume: run it as root, or use ./test --no-netns");
+        Ok(Some(volume))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().to_owned()
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+/// An upload of two chunks that has begun.
+struct Begun {
+    chunks: Vec<Vec<u8>>,
+    url: String,
+    token: String,
+}
+
+impl Begun {
+    async fn announce(cluster: &Cluster) -> anyhow::Result<Self> {
+        let body = json!({ "name": "begun.bin", "size": 2 * MIB, "quorum": 1, "policy": { "replicas": 1 } });
+        let made = cluster.request(Method::POST, "/v1/files").json(&body).send().await?;
+        let made: Value = made.error_for_status()?.json().await?;
+        let text = |value: &Value| value.as_str().map(str::to_owned).context("a text");
+        let (url, token) = (text(&made["targets"][0]["url"])?, text(&made["upload"]["token"])?);
+        Ok(Self { chunks: bytes(77, 2 * MIB).chunks(MIB as usize).map(<[u8]>::to_vec).collect(), url, token })
+    }
+
+    async fn put(&self, cluster: &Cluster, n: usize) -> anyhow::Result<StatusCode> {
+        let put = cluster.http.put(format!("{}/{n}", self.url)).bearer_auth(&self.token);
+        let put = put.header("Content-Digest", Digest::of(&self.chunks[n]).to_field());
+        Ok(put.body(self.chunks[n].clone()).send().await?.status())
+    }
+}
+
+#[tokio::test]
+async fn a_volume_that_fills_up_refuses_uploads_and_serves_on_and_takes_them_again_by_itself() -> anyhow::Result<()> {
+    let Some(volume) = Volume::mount("400m")? else { return Ok(()) };
+    let plan = Plan { folder: Some(volume.path()), ..Plan::zones(&["eu"]) };
+    let cluster = Cluster::start(&plan).await?;
+    let path = file(&cluster, "x.bin", 1, 4 * MIB)?;
+    let policy = ["--quorum", "1", "--replicas", "1"];
+    let id = cluster.publish(&path, &policy).await?;
+    let begun = Begun::announce(&cluster).await?;
+    assert_eq!(begun.put(&cluster, 0).await?, StatusCode::CREATED);
+    // Less than the reserve of 64 MiB is left, and more than the info-server's database needs.
+    let free = rustix::fs::statvfs(volume.path())?;
+    let filler = volume.path().join("filler");
+    let size = free.f_bavail * free.f_frsize - 40 * MIB;
+    std::fs::write(&filler, vec![1; usize::try_from(size)?])?;
+    eventually("the server notices", PATIENCE, async || {
+        Ok((metric(&cluster, 0, "low_on_room").await? == 1).then_some(()))
+    })
+    .await?;
+    assert_eq!(begun.put(&cluster, 1).await?, StatusCode::INSUFFICIENT_STORAGE);
+    eventually("the info-server knows it", PATIENCE, async || {
+        let body = json!({ "name": "y.bin", "size": MIB, "quorum": 1, "policy": { "replicas": 1 } });
+        let made = cluster.request(Method::POST, "/v1/files").json(&body).send().await?;
+        Ok((made.status() == StatusCode::CONFLICT).then_some(()))
+    })
+    .await?;
+    let refused = cluster.run_client(&[&["publish", "x.bin", "--name", "y.bin"], &policy[..]].concat()).await?;
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(told.contains("the quorum needs 1 file servers, 0 live with room for the file"), "{told}");
+    let got = tempfile::tempdir()?;
+    let target = got.path().join("got.bin").display().to_string();
+    event(&cluster.run_client(&["--json", "-o", &target, &id]).await?, "done")?;
+    assert_eq!(sha256(&got.path().join("got.bin"))?, sha256(&path)?);
+
+    std::fs::remove_file(&filler)?;
+    eventually("uploads are taken again", PATIENCE, async || {
+        Ok((begun.put(&cluster, 1).await? == StatusCode::CREATED).then_some(()))
+    })
+    .await?;
+    eventually("files are published again", PATIENCE, async || {
+        Ok(cluster.publish(&path, &[&policy[..], &["--name", "z.bin"]].concat()).await.ok())
+    })
+    .await?;
+    drop(cluster);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_volume_that_stalls_holds_up_its_uploads_and_nobody_elses_reads() -> anyhow::Result<()> {
+    let cluster = Cluster::start(&Plan::zones(&["eu"])).await?;
+    let path = file(&cluster, "x.bin", 2, 4 * MIB)?;
+    let id = cluster.publish(&path, &["--quorum", "1", "--replicas", "1"]).await?;
+    let details = cluster.details(&id).await?;
+    let (url, token) = (details["locations"][0]["url"].as_str(), details["download"]["token"].as_str());
+    let (url, token) = (url.context("a url")?, token.context("a token")?);
+    let read = async || {
+        let started = Instant::now();
+        let answer = cluster.http.get(url).bearer_auth(token).send().await?;
+        let (status, content) = (answer.status(), answer.bytes().await?);
+        assert_eq!((status, Digest::of(&content).to_string()), (StatusCode::OK, sha256(&path)?));
+        anyhow::Ok(started.elapsed())
+    };
+    read().await?;
+    let begun = Begun::announce(&cluster).await?;
+    assert_eq!(begun.put(&cluster, 0).await?, StatusCode::CREATED);
+    let pid = cluster.servers[0].process.as_ref().unwrap().pid()?;
+    // Each sync takes 15 s, longer than anybody has to wait for a disk.
+    let stalled = Failing::new(Failing::SYNCS, "EIO:delay_enter=15000000", "1+").attach(pid).await?;
+    let (put, reads) = tokio::join!(begun.put(&cluster, 1), async {
+        let mut slowest = Duration::ZERO;
+        for _ in 0..20 {
+            slowest = slowest.max(read().await?);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        anyhow::Ok(slowest)
+    });
+    let (put, slowest) = (put?, reads?);
+    println!("an upload was answered {put}, the slowest read took {slowest:?}");
+    assert!(put.is_server_error(), "{put}");
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    cluster.excuse(ddm_testkit::history::Promise::NoInternalErrors, "the disk fails on purpose");
+    stalled.detach().await?;
+    eventually("uploads are taken again", 2 * PATIENCE, async || {
+        let put = begun.put(&cluster, 1).await?;
+        Ok(put.is_success().then_some(()))
+    })
+    .await
+}
