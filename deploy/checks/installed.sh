@@ -26,6 +26,11 @@ done
 page=$(ls /usr/share/man/man1/ddm-client.1*)
 case "$page" in *.gz) zcat "$page" ;; *) cat "$page" ;; esac | grep -q '^.TH ddm-client 1' || fail "$page is no manual page"
 
+# A ddm:// link of a web page leads to the client.
+entry=/usr/share/applications/ddm-client.desktop
+grep -qx 'MimeType=x-scheme-handler/ddm;' $entry || fail "$entry takes no ddm:// links"
+[[ $(sed -n 's/^Exec=//p' $entry) == 'ddm-client open %u' ]] || fail "$entry does not open them"
+
 for name in info-server file-server; do
   unit=$(ls /usr/lib/systemd/system/ddm-$name.service)
   systemd-analyze verify "$unit" || fail "$unit"

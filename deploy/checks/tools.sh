@@ -1,6 +1,7 @@
 # What the parts of deploy/test share.
 
 work=$PWD/target/deploy
+programs=(info-server file-server client)
 export COMPOSE_PROJECT_NAME=ddm-test
 admin=admin@example.org
 password=$(head -c 12 /dev/urandom | base64)
@@ -32,8 +33,8 @@ prepare() {
   need openssl
   find_compose
   make_base_images
-  # As a newcomer has it after the README's first build.
-  cargo build --release --locked --bins --package ddm-info-server --package ddm-file-server --package ddm-client
+  # As a newcomer has it after the README's first build; with ddm-local, so that its libraries are not built anew.
+  cargo build --release --locked --bins "${programs[@]/#/--package=ddm-}" --package=ddm-local
   export PATH=$PWD/target/release:$PATH
 }
 

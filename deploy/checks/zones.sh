@@ -19,6 +19,9 @@ zones() {
       ddm-client --json --zone "$zone" "$id" -o "$home/zones-$zone.bin" >/dev/null
       same "$home/zones.bin" "$home/zones-$zone.bin"
     done
+    # The west takes the upload, the east fetches it from there; every replica is verified when this comes back.
+    id=$(publish "$home/zones.bin" --name again.bin --zone west --zones east,west --replicas 2 --wait=2m)
+    [[ $(ddm-client --json replicas "$id" | jq .replicated) == true ]] || fail "$id is not replicated"
     # The same from a container, as it works where the host does not reach containers.
     docker compose run --rm -T client login "$admin" <<<"$password"
     docker compose run --rm -T client --zone west "$id"
