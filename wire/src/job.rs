@@ -242,7 +242,7 @@ pub struct JobInfo {
     pub expires_at: Option<Timestamp>,
     /// Chunks in the content.
     pub chunks: u32,
-    /// Chunks that some worker fetched.
+    /// Chunks that some worker fetched, or that every asker has from an earlier attempt.
     pub fetched: u32,
     /// Who works or worked on it, by id.
     pub workers: Vec<WorkerInfo>,

@@ -117,6 +117,12 @@ impl Trial {
         self.board.jobs.get_mut(&self.id).unwrap()
     }
 
+    /// How many chunks are shown as fetched.
+    fn fetched(&mut self) -> u32 {
+        let at = self.now.at;
+        self.job().info(at, &|_| None).fetched
+    }
+
     fn claim(&mut self, worker: usize) -> Option<wire::job::Lease> {
         let alive = self.live.get(&id(worker))?.clone();
         let claim = self.board.claim(self.id, (&id(worker), &alive), None, self.now).unwrap();
@@ -455,11 +461,14 @@ fn whoever_asks_again_goes_on_with_what_they_have() {
     assert_eq!(trial.job().row.formerly, [old]);
     let n = lease.span.start();
     assert!(trial.job().chunk(n).unwrap().digest.is_some() && !trial.job().wanted.contains(n));
+    assert_eq!(trial.fetched(), 0, "a digest is not a chunk");
     trial.job().progress(ME, Runs::new(), None, now);
     assert!(trial.job().wanted.contains(n), "they have lost it");
     trial.job().progress(ME, Runs::from(n..n + 1), None, now);
     assert!(!trial.job().wanted.contains(n));
+    assert_eq!(trial.fetched(), 1, "they have it");
     trial.finish();
+    assert_eq!(trial.fetched(), trial.job().count());
 }
 
 /// Two workers disagree about the first chunk that one of them told of; who they are, the chunk, and the lease that saw it.

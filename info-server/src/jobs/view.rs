@@ -17,7 +17,11 @@ impl Job {
     pub(crate) fn info(&self, now: Instant, zone_of: &dyn Fn(&wire::ServerId) -> Option<Zone>) -> JobInfo {
         let (row, content) = (&self.row, self.row.content.as_ref());
         let trying = row.trying.filter(|_| row.state == JobState::Scheduled);
-        let known = self.chunks.iter().filter(|chunk| chunk.digest.is_some()).count();
+        let there = |(n, chunk): &(u32, &super::job::Chunk)| {
+            // A digest alone, left by an earlier attempt, is nothing that anybody could take.
+            chunk.digest.is_some() && (chunk.first.is_some() || self.everyone_has(*n))
+        };
+        let fetched = (0_u32..).zip(&self.chunks).filter(there).count();
         JobInfo {
             id: row.id,
             url: row.url.clone(),
@@ -38,7 +42,7 @@ impl Job {
             keep: row.keep,
             expires_at: row.expires_at,
             chunks: content.and_then(|content| content.layout()).map_or(0, |layout| layout.count()),
-            fetched: u32::try_from(known).unwrap_or(u32::MAX),
+            fetched: u32::try_from(fetched).unwrap_or(u32::MAX),
             workers: self.worker_infos(now, zone_of),
             askers: u32::try_from(self.present()).unwrap_or(u32::MAX),
         }
