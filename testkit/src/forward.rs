@@ -12,8 +12,10 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy},
     net::{TcpListener, TcpStream},
-    task::{JoinHandle, JoinSet},
+    task::JoinHandle,
 };
+
+use crate::accept::accept;
 
 /// The longest request head that is read.
 const MAX_HEAD: usize = 64 << 10;
@@ -57,7 +59,7 @@ impl Forward {
         let ways = ways.iter().map(|(host, address)| ((*host).to_owned(), *address)).collect();
         let credentials = user.map(|(name, password)| BASE64_STANDARD.encode(format!("{name}:{password}")));
         let state = Arc::new(State { ways, credentials, passed: Mutex::default() });
-        let task = tokio::spawn(accept(listener, Arc::clone(&state)));
+        let task = accept(listener, Arc::clone(&state), serve);
         Ok(Self { address, state, task })
     }
 
@@ -84,22 +86,8 @@ impl State {
     }
 }
 
-async fn accept(listener: TcpListener, state: Arc<State>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            Ok((stream, _)) = listener.accept() => {
-                let state = Arc::clone(&state);
-                // Either side may hang up at any time.
-                connections.spawn(async move { drop(serve(stream, &state).await) });
-            }
-            Some(_) = connections.join_next() => {}
-        }
-    }
-}
-
 /// Serves one connection: a tunnel, or one request. What is asked for comes with `Connection: close`.
-async fn serve(mut client: TcpStream, state: &State) -> io::Result<()> {
+async fn serve(mut client: TcpStream, state: Arc<State>) -> io::Result<()> {
     let Some(head) = read_head(&mut client).await? else { return Ok(()) };
     let Some(asked) = Asked::parse(&head) else { return refuse(&mut client, "400 Bad Request").await };
     if state.credentials.is_some() && state.credentials.as_deref() != asked.credentials {

@@ -4,6 +4,7 @@
     reason = "an unknown key of a JSON value is null; any other wrong index should fail its test"
 )]
 
+mod accept;
 pub mod cluster;
 pub mod fleet;
 pub mod forward;

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    task::{JoinHandle, JoinSet},
+    task::JoinHandle,
 };
 use url::Url;
 use wire::{
@@ -25,6 +25,8 @@ use wire::{
     range::{ContentRange, Selection, select},
     token::Token,
 };
+
+use crate::accept::accept;
 
 /// Bytes written between two looks at the behaviour.
 const PIECE: u64 = 16 << 10;
@@ -164,7 +166,7 @@ impl Rogue {
         let (behaviour, asked) = (Behaviour::Honest, Vec::new());
         let now = Mutex::new(Now { behaviour, token: None, asked, sent: 0, line_free: started });
         let state = Arc::new(State { file, content, started, now });
-        let task = tokio::spawn(accept(listener, Arc::clone(&state)));
+        let task = accept(listener, Arc::clone(&state), serve);
         Ok(Self { address, state, task })
     }
 
@@ -220,25 +222,11 @@ impl State {
     }
 }
 
-async fn accept(listener: TcpListener, state: Arc<State>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            Ok((stream, _)) = listener.accept() => {
-                let state = Arc::clone(&state);
-                // A connection that breaks is what rogues are for.
-                connections.spawn(async move { drop(serve(stream, &state).await) });
-            }
-            Some(_) = connections.join_next() => {}
-        }
-    }
-}
-
 /// Answers the requests of one connection.
-async fn serve(mut stream: TcpStream, state: &State) -> io::Result<()> {
+async fn serve(mut stream: TcpStream, state: Arc<State>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     while let Some(head) = read_head(&mut stream).await? {
-        answer(&mut stream, state, &head).await?;
+        answer(&mut stream, &state, &head).await?;
     }
     Ok(())
 }

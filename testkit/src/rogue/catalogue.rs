@@ -10,10 +10,11 @@ use std::{
 use tokio::{
     io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
-    task::{JoinHandle, JoinSet},
+    task::JoinHandle,
 };
 
 use super::read_head;
+use crate::accept::accept;
 
 /// What the liar says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +52,7 @@ impl Liar {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let told = Arc::new(Told::default());
-        let task = tokio::spawn(accept(listener, Arc::clone(&told)));
+        let task = accept(listener, Arc::clone(&told), answer);
         Ok(Self { address, told, task })
     }
 
@@ -77,22 +78,8 @@ impl Drop for Liar {
     }
 }
 
-async fn accept(listener: TcpListener, told: Arc<Told>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            Ok((stream, _)) = listener.accept() => {
-                let told = Arc::clone(&told);
-                // A connection that breaks is what a liar is for.
-                connections.spawn(async move { drop(answer(stream, &told).await) });
-            }
-            Some(_) = connections.join_next() => {}
-        }
-    }
-}
-
 /// Answers one request, and closes.
-async fn answer(mut stream: TcpStream, told: &Told) -> io::Result<()> {
+async fn answer(mut stream: TcpStream, told: Arc<Told>) -> io::Result<()> {
     let Some(head) = read_head(&mut stream).await? else { return Ok(()) };
     let line = head.lines().next().unwrap_or_default();
     let (method, target) = line.split_once(' ').unwrap_or_default();

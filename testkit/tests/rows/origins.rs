@@ -18,8 +18,11 @@ use rustix::process::Signal;
 use serde_json::json;
 use wire::FileId;
 
-use crate::content::{MIB, bytes, number};
-use scene::{PATIENCE, assemble, begin, done, empty, job, plan, start, throttled, worked};
+use crate::{
+    content::{MIB, bytes, number},
+    standing::empty,
+};
+use scene::{PATIENCE, assemble, begin, done, job, plan, start, throttled, worked};
 
 #[tokio::test]
 async fn a_url_fetched_together_equals_a_direct_download_and_leaves_nothing_behind() -> anyhow::Result<()> {
@@ -41,10 +44,10 @@ async fn a_url_fetched_together_equals_a_direct_download_and_leaves_nothing_behi
 
     let left = cluster.request(Method::DELETE, &format!("/v1/jobs/{id}")).send().await?;
     assert_eq!(left.status(), StatusCode::NO_CONTENT);
-    empty(&cluster, &[0, 1, 2]).await?;
+    empty(&cluster, 0..3).await?;
     let stopped = cluster.take_server(0)?.stop().await?;
     assert!(stopped.success());
-    empty(&cluster, &[0]).await
+    empty(&cluster, [0]).await
 }
 
 /// How many requests ran at once, at most.
@@ -121,7 +124,7 @@ async fn when_the_asker_dies_the_workers_stop_and_clean_up() -> anyhow::Result<(
     let id = begin(&cluster, &json!({ "url": origin.url() })).await?;
     job(&cluster, &id, "some is fetched", |info| number(&info["fetched"]) >= 1).await?;
     job(&cluster, &id, "nobody wants it", |info| info["state"] == "stopped").await?;
-    empty(&cluster, &[0, 1]).await?;
+    empty(&cluster, 0..2).await?;
     let sent = origin.sent();
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(origin.sent() - sent < MIB, "the origin is left alone");

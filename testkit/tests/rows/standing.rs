@@ -68,3 +68,19 @@ pub(crate) async fn given(cluster: &Cluster, servers: impl IntoIterator<Item = u
     }
     Ok(given)
 }
+
+/// Waits until nothing lies in the folders of these servers.
+pub(crate) async fn empty(cluster: &Cluster, servers: impl IntoIterator<Item = usize>) -> anyhow::Result<()> {
+    for n in servers {
+        let data = cluster.path(&format!("file-server-{n}"));
+        eventually("the server's folders are empty", Duration::from_secs(60), async || {
+            let mut left = std::fs::read_dir(data.join("partial"))?.count();
+            for shard in std::fs::read_dir(data.join("files"))? {
+                left += std::fs::read_dir(shard?.path())?.count();
+            }
+            Ok((left == 0).then_some(()))
+        })
+        .await?;
+    }
+    Ok(())
+}

@@ -12,10 +12,13 @@ use ddm_testkit::{
 use rustix::process::Signal;
 
 use super::{
-    scene::{SIZE, empty, fetched, job, near, near_with, noted, signal, state, until_noted},
+    scene::{SIZE, fetched, job, near, near_with, noted, signal, state, until_noted},
     web::Web,
 };
-use crate::content::{MIB, bytes, event, number};
+use crate::{
+    content::{MIB, bytes, event, number},
+    standing::empty,
+};
 
 #[tokio::test]
 async fn a_killed_client_goes_on_and_fetches_no_verified_chunk_again() -> anyhow::Result<()> {
@@ -47,7 +50,7 @@ async fn the_job_of_a_killed_client_stops_within_its_grace_and_its_workers_keep_
     client.kill().await?;
     let killed = Instant::now();
     state(&cluster, &id, "stopped").await?;
-    empty(&cluster).await?;
+    empty(&cluster, 0..cluster.servers.len()).await?;
     let took = killed.elapsed();
     // It was heard of a second before at most. What is told then takes a moment to be done.
     assert!(took >= grace - Duration::from_secs(2) && took <= grace + Duration::from_secs(8), "{took:?}");
@@ -90,7 +93,7 @@ async fn an_interrupted_client_leaves_at_once_and_goes_on_with_what_it_verified(
         // Long before the grace that silent askers are given.
         let left = Instant::now();
         state(&cluster, &id, "stopped").await?;
-        empty(&cluster).await?;
+        empty(&cluster, 0..cluster.servers.len()).await?;
         assert!(left.elapsed() < Duration::from_secs(10), "{:?}", left.elapsed());
     }
     left_alone(&web).await?;

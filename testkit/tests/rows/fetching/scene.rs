@@ -75,22 +75,6 @@ pub(super) async fn until_noted(part: &Path, chunks: u64) -> anyhow::Result<u64>
     .await
 }
 
-/// Waits until nothing of any file lies in the folders of the servers.
-pub(super) async fn empty(cluster: &Cluster) -> anyhow::Result<()> {
-    for n in 0..cluster.servers.len() {
-        let data = cluster.path(&format!("file-server-{n}"));
-        eventually("the worker's folders are empty", PATIENCE, async || {
-            let mut left = std::fs::read_dir(data.join("partial"))?.count();
-            for shard in std::fs::read_dir(data.join("files"))? {
-                left += std::fs::read_dir(shard?.path())?.count();
-            }
-            Ok((left == 0).then_some(()))
-        })
-        .await?;
-    }
-    Ok(())
-}
-
 /// Sends a signal to a client that runs.
 pub(super) fn signal(client: &Child, signal: Signal) -> anyhow::Result<()> {
     let pid = client.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));

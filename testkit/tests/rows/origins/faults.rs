@@ -19,8 +19,11 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use wire::FileId;
 
-use super::scene::{PATIENCE, assemble, begin, done, empty, job, plan, throttled};
-use crate::content::{MIB, bytes, number};
+use super::scene::{PATIENCE, assemble, begin, done, job, plan, throttled};
+use crate::{
+    content::{MIB, bytes, number},
+    standing::empty,
+};
 
 /// As [`plan`], with askers that nobody has to be: the rows ask, and then look on.
 fn patient(zones: &[&'static str]) -> Plan {
@@ -65,7 +68,7 @@ async fn the_one_worker_that_gets_wrong_bytes_is_convicted_and_the_file_is_right
     let audit = cluster.get("/v1/audit?kind=worker-convicted").await?;
     let convicted: Vec<&Value> = audit["entries"].as_array().unwrap().iter().map(|entry| &entry["subject"]).collect();
     assert_eq!(convicted, [&json!(liar)]);
-    empty(&cluster, &[2]).await
+    empty(&cluster, [2]).await
 }
 
 #[tokio::test]
@@ -110,7 +113,7 @@ async fn a_worker_that_is_cut_off_is_replaced_and_cleans_up_when_it_is_back() ->
     assert!(origin.sent() <= 24 * MIB + 13 * MIB, "{} bytes: at most its half is fetched anew", origin.sent());
     cluster.request(Method::DELETE, &format!("/v1/jobs/{id}")).send().await?.error_for_status()?;
     line.cut(false);
-    empty(&cluster, &[0, 1]).await
+    empty(&cluster, 0..2).await
 }
 
 #[tokio::test]
@@ -136,7 +139,7 @@ async fn a_broker_that_is_killed_midway_stops_no_job_and_keeps_none_from_beginni
     for id in [begun, later, after] {
         cluster.request(Method::DELETE, &format!("/v1/jobs/{id}")).send().await?.error_for_status()?;
     }
-    empty(&cluster, &[0, 1]).await
+    empty(&cluster, 0..2).await
 }
 
 #[tokio::test]

@@ -114,22 +114,6 @@ pub(super) fn worked(info: &Value) -> usize {
     workers.map_or(0, |workers| workers.iter().filter(|worker| number(&worker["chunks"]) > 0).count())
 }
 
-/// Waits until nothing lies in the folders of these servers.
-pub(super) async fn empty(cluster: &Cluster, servers: &[usize]) -> anyhow::Result<()> {
-    for n in servers {
-        let data = cluster.path(&format!("file-server-{n}"));
-        eventually("the worker's folders are empty", PATIENCE, async || {
-            let mut left = std::fs::read_dir(data.join("partial"))?.count();
-            for shard in std::fs::read_dir(data.join("files"))? {
-                left += std::fs::read_dir(shard?.path())?.count();
-            }
-            Ok((left == 0).then_some(()))
-        })
-        .await?;
-    }
-    Ok(())
-}
-
 /// What is said of a URL that is not fetched together.
 pub(super) async fn refusal(cluster: &Cluster, url: &str) -> anyhow::Result<String> {
     let (status, answer) = start(cluster, &json!({ "url": url })).await?;
