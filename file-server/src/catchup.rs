@@ -16,6 +16,7 @@ use jiff::SignedDuration;
 use lifecycle::Shutdown;
 use tokio::sync::{Mutex, Notify};
 use wire::{
+    Digest,
     event::{Event, Fact, Stream},
     server::HeartbeatAnswer,
 };
@@ -238,7 +239,13 @@ impl Follower {
 
     /// Remembers facts, then does what follows from them.
     async fn remember(&self, batch: &Batch<'_>) -> Result<(), FollowError> {
-        let Effects { granted, revoked, dropped, new_epoch } = self.server.store.apply(batch).await?;
+        // First, and whether or not it can be stored: to refuse is right in any case.
+        let said = batch.events.iter().filter_map(|event| match &event.fact {
+            Fact::TokenRevoked { tokens } => Some(tokens.iter().map(|token| token.token_hash)),
+            _ => None,
+        });
+        self.refuse(&said.flatten().collect::<Vec<_>>()).await;
+        let Effects { granted, dropped, new_epoch } = self.server.store.apply(batch).await?;
         self.server.metrics.events.inc_by(u64::try_from(batch.events.len()).unwrap_or(u64::MAX));
         if let Some(event) = batch.events.last().filter(|_| !batch.replaces) {
             let age = self.server.clock.now().duration_since(event.at).as_secs().max(0);
@@ -253,12 +260,6 @@ impl Follower {
             self.server.asking.notify_one();
         }
         self.server.tokens.forget(&granted).await;
-        self.server.tokens.revoke(&revoked).await;
-        let cut: usize = revoked.iter().map(|token| self.server.running.cut(token)).sum();
-        if cut > 0 {
-            self.server.metrics.bodies_cut.inc_by(u64::try_from(cut).unwrap_or(u64::MAX));
-            tracing::info!(cut, "a revocation cut running bodies");
-        }
         for event in batch.events {
             // A hint is acted upon while it is fresh: it comes again while there is work.
             if let Fact::SpansWaiting { job } = event.fact
@@ -279,6 +280,16 @@ impl Follower {
             self.server.blobs.remove(dropped).await;
         }
         Ok(())
+    }
+
+    /// These tokens open nothing any more, nor do bodies go on that they opened.
+    async fn refuse(&self, revoked: &[Digest]) {
+        self.server.tokens.revoke(revoked).await;
+        let cut: usize = revoked.iter().map(|token| self.server.running.cut(token)).sum();
+        if cut > 0 {
+            self.server.metrics.bodies_cut.inc_by(u64::try_from(cut).unwrap_or(u64::MAX));
+            tracing::info!(cut, "a revocation cut running bodies");
+        }
     }
 
     async fn cursors(&self) -> Result<(Position, Cursors), StoreError> {

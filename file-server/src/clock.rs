@@ -23,7 +23,7 @@ impl Clock {
         Self(Mutex::new(Base { time: high_water.map_or(wall, |mark| mark.max(wall)), at }))
     }
 
-    /// The info-server said `time`, and its answer arrived `at`.
+    /// The info-server said `time`, some time after it was asked `at`.
     pub(crate) fn observe(&self, time: Timestamp, at: Instant) {
         *self.base() = Base { time, at };
     }

@@ -48,22 +48,24 @@ impl Fetcher {
         }
         let (mut running, mut tasks) = (HashMap::new(), JoinSet::new());
         loop {
+            hints.drop_if(|job| running.contains_key(job));
             while running.len() < self.most
-                && let Some(job) = hints.next(|job| running.contains_key(job))
+                && let Some(job) = hints.next()
             {
                 let stop = CancellationToken::new();
                 running.insert(job, stop.clone());
                 let (server, origins) = (self.server.clone(), self.origins.clone());
-                tasks.spawn(async move {
-                    Box::pin(job::work(server, origins, job, stop)).await;
-                    job
-                });
+                tasks.spawn(async move { (job, Box::pin(job::work(server, origins, job, stop)).await) });
             }
             self.server.metrics.jobs.set(i64::try_from(running.len()).unwrap_or(i64::MAX));
             tokio::select! {
                 () = hints.told() => {}
                 Some(ended) = tasks.join_next() => {
-                    running.remove(&ended?);
+                    let (job, left) = ended?;
+                    running.remove(&job);
+                    if left == job::Left::More {
+                        hints.tell(job);
+                    }
                 }
                 () = finishing.cancelled() => break,
             }

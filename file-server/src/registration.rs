@@ -129,19 +129,25 @@ impl Registration {
         };
         // Read before the question is put: an answer that knows less comes from a database that was put back.
         let cursors = self.server.store.cursors().await.inspect_err(cursors_unreadable).unwrap_or_default();
-        heartbeat.seen = cursors.epoch.map(|epoch| Seen { epoch, streams: cursors.streams.clone() });
+        // What is in question may have been deleted: it would be forgotten of what all servers have seen to the end.
+        let asks = self.server.store.questions(1).await.map_or(true, |open| !open.is_empty());
+        let epoch = cursors.epoch.filter(|_| !asks);
+        heartbeat.seen = epoch.map(|epoch| Seen { epoch, streams: cursors.streams.clone() });
+        let mut asked = Instant::now();
         let mut answer = self.server.info.beat(&heartbeat, None).await;
         if let (Err(InfoError::Refused { status: StatusCode::UNAUTHORIZED, .. }), Some(secret)) =
             (&answer, &self.join_secret)
         {
             heartbeat.secret_sha256 = Some(self.server.identity.secret.hash());
+            asked = Instant::now();
             answer = self.server.info.beat(&heartbeat, Some(secret)).await;
             if answer.is_ok() {
                 tracing::info!(server = %self.server.identity.id, "enrolled with the info-server");
             }
         }
         let answer = answer?;
-        self.server.clock.observe(answer.now, Instant::now());
+        // As if the answer had taken no time: a slow way back must not lengthen any token's life.
+        self.server.clock.observe(answer.now, asked);
         self.server.pace.limit_zones(&answer.pull_limits);
         let lags = self.follower.compare(&cursors, &answer).await.inspect_err(cursors_unreadable).unwrap_or_default();
         Ok((answer, heartbeat.url, lags))

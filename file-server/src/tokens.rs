@@ -130,7 +130,11 @@ impl Tokens {
         self.metrics.introspections.inc();
         match self.info.introspect(hash).await {
             Ok(Some(grant)) if grant.token_hash == hash => {
-                self.store.add_answered_grant(&grant).await.map_err(|error| failed(&error))?;
+                if let Err(error) = self.store.add_answered_grant(&grant).await {
+                    // What was answered holds, whether or not it can be written down; revocations reach what is in memory, too.
+                    tracing::error!(%error, "a token that was looked up cannot be stored");
+                    return Ok(Presented::Granted(Arc::new(grant)));
+                }
                 // A revocation may have come first; then it is what the database holds.
                 let stored = self.store.token(hash).await.map_err(|error| failed(&error))?;
                 Ok(stored.map_or(Presented::Granted(Arc::new(grant)), presented))

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use bus::EventBus;
+use jiff::Timestamp;
 use lifecycle::{Shutdown, Tasks, listen, private_file};
 use secrecy::SecretString;
 use tokio::{
@@ -33,7 +34,7 @@ use crate::{
     routes,
     store::Store,
     tally::{self, Tally},
-    throttle::Throttle,
+    throttle::{self, Throttle},
 };
 
 /// One server per folder: two would each know only half of the leases.
@@ -170,11 +171,16 @@ impl App {
         config.note_changes(&store).await?;
         let asking = Asking::new(&config.jobs.reach, (config.jobs.job_min_size, config.jobs.job_max_size))?;
         let (jobs, jobs_inbox) = jobs::channel(asking);
+        let throttle = Throttle::new();
+        // Whoever guesses right after a start must not lock out those who were here before.
+        for (account, address) in store.present(Timestamp::now(), throttle::KEYS).await? {
+            throttle.know(&account, address);
+        }
         let state = State {
             jobs,
             join_secret,
             passwords: Passwords::new().await?,
-            throttle: Throttle::new(),
+            throttle,
             tally: Tally::default(),
             probe: Probe::new()?,
             reported: Notify::new(),

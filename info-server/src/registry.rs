@@ -294,6 +294,7 @@ impl Entry {
             steady: live && now.saturating_duration_since(self.since) >= LEASE,
             lost: gone.is_some_and(|gone| gone >= repair_after),
             full: live && self.enrolled.free_bytes == 0,
+            free: self.enrolled.free_bytes,
             room: self.enrolled.free_bytes,
             in_flight: 0,
         }

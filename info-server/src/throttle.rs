@@ -35,7 +35,7 @@ const ACCOUNT: Rate = (50, Duration::from_secs(36));
 const ADDRESS: Rate = (60, Duration::from_secs(5));
 
 /// Budgets of each kind in memory, some 200 bytes each; those that were not asked for lately make room.
-const KEYS: u64 = 16_384;
+pub(crate) const KEYS: u64 = 16_384;
 /// How long a pair that logged in is remembered.
 const FAMILIAR: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -68,17 +68,28 @@ where
         }
     }
 
+    /// An account is at home at an address.
+    pub(crate) fn know(&self, account: &str, address: IpAddr) {
+        self.familiar.insert(self.pair(account, address), ());
+    }
+
+    fn pair(&self, account: &str, address: IpAddr) -> u64 {
+        self.hasher.hash_one((&account.to_ascii_lowercase(), network(address)))
+    }
+
     /// Takes what a failure would cost, before the password is looked at.
     ///
     /// # Errors
     /// How long to wait.
     pub(crate) fn attempt(&self, account: &str, address: IpAddr) -> Result<Attempt<'_, C>, Duration> {
+        let pair = self.pair(account, address);
         let (account, address) = (account.to_ascii_lowercase(), network(address));
-        let pair = self.hasher.hash_one((&account, address));
         let mut attempt = Attempt { throttle: self, pair, taken: Vec::with_capacity(3) };
-        let account = (!self.familiar.contains_key(&pair)).then(|| self.accounts.of(self.hasher.hash_one(&account)));
-        let address = self.addresses.of(self.hasher.hash_one(address));
-        for budget in [Some(self.pairs.of(pair)), account, Some(address)].into_iter().flatten() {
+        let strange = !self.familiar.contains_key(&pair);
+        let account = strange.then(|| self.accounts.of(self.hasher.hash_one(&account)));
+        // Who shares the owner's address may have used up what it allows to strangers.
+        let address = strange.then(|| self.addresses.of(self.hasher.hash_one(address)));
+        for budget in [Some(self.pairs.of(pair)), account, address].into_iter().flatten() {
             if let Err(wait) = budget.take() {
                 attempt.undo();
                 return Err(wait);
@@ -230,6 +241,10 @@ mod tests {
             drop(throttle.attempt("a@x", address(n)));
         }
         assert!(throttle.attempt("a@x", address(5000)).is_err(), "the account is beset");
+        throttle.attempt("a@x", HOME).unwrap().succeeded();
+        for n in 0..1000 {
+            drop(throttle.attempt(&format!("{n}@x"), HOME));
+        }
         throttle.attempt("a@x", HOME).unwrap().succeeded();
         assert!(failures(&throttle, "a@x", HOME, 100) <= PAIR.0 + 1, "a success is not a licence to guess");
     }

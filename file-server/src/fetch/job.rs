@@ -33,6 +33,8 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from
 const PATIENCE: Duration = Duration::from_secs(600);
 /// How long to wait for something to do while other jobs wait for this place.
 const IDLE: Duration = Duration::from_secs(2);
+/// How long to work while other jobs wait for this place: so none of them stands still for as long as another one takes.
+const TURN: Duration = Duration::from_secs(15);
 
 /// The course of one job here.
 struct Course {
@@ -44,14 +46,24 @@ struct Course {
     last: Option<Arc<Work>>,
     file: Option<FileId>,
     next_claim: Instant,
+    began: Instant,
     /// When there was something to do, and when the info-server answered.
     busy: Instant,
     heard: Instant,
     pause: Duration,
 }
 
-/// Works on a job until there is nothing more to do, or until `stop`.
-pub(super) async fn work(server: Arc<Server>, origins: Origins, job: JobId, stop: CancellationToken) {
+/// Whether a job that is left wants more work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// It only made room for others.
+    More,
+    /// As far as is known here.
+    Nothing,
+}
+
+/// Works on a job until there is nothing more to do, until it is the turn of others, or until `stop`.
+pub(super) async fn work(server: Arc<Server>, origins: Origins, job: JobId, stop: CancellationToken) -> Left {
     let now = Instant::now();
     let mut course = Course {
         server: server.clone(),
@@ -61,16 +73,17 @@ pub(super) async fn work(server: Arc<Server>, origins: Origins, job: JobId, stop
         last: None,
         file: None,
         next_claim: now,
+        began: now,
         busy: now,
         heard: now,
         pause: PAUSES.0,
     };
-    tokio::select! {
-        () = course.run() => {}
-        () = stop.cancelled() => {}
-    }
+    let left = tokio::select! {
+        left = course.run() => left,
+        () = stop.cancelled() => Left::Nothing,
+    };
     course.leases.shutdown().await;
-    if let Some(file) = course.file {
+    if let Some(file) = course.file.filter(|_| left == Left::Nothing) {
         tracing::info!(%job, %file, "no more spans of a job to fetch");
         // The file goes when a fact says so; a fact that was missed is asked for.
         if let Err(error) = server.store.ask_about(file).await {
@@ -78,13 +91,17 @@ pub(super) async fn work(server: Arc<Server>, origins: Origins, job: JobId, stop
         }
         server.asking.notify_one();
     }
+    left
 }
 
 impl Course {
-    async fn run(&mut self) {
+    async fn run(&mut self) -> Left {
         loop {
+            if self.leases.is_empty() && self.has_had_its_turn() {
+                return Left::More;
+            }
             if self.may_claim() && self.next_claim <= Instant::now() && !self.claim().await {
-                return;
+                return Left::Nothing;
             }
             let (claims, last) = (self.may_claim(), self.last.clone());
             let nearly = async {
@@ -95,7 +112,7 @@ impl Course {
             };
             tokio::select! {
                 Some(ended) = self.leases.join_next() => match ended {
-                    Ok(Ending::Gone) => return,
+                    Ok(Ending::Gone) => return Left::Nothing,
                     Ok(Ending::Failed) | Err(_) => self.next_claim = Instant::now() + REST,
                     Ok(Ending::Over | Ending::Stale) => {}
                 },
@@ -106,6 +123,9 @@ impl Course {
     }
 
     fn may_claim(&self) -> bool {
+        if self.has_had_its_turn() {
+            return false;
+        }
         let nearly = self.last.as_ref().is_none_or(|work| work.is_nearly_over());
         self.leases.is_empty() || (self.leases.len() < LEASES && nearly)
     }
@@ -156,6 +176,10 @@ impl Course {
         let Some(file) = self.server.store.fetched_for(self.job).await? else { return Ok(Some(Runs::new())) };
         let blob = self.server.blobs.find(file).await?;
         Ok(Some(blob.map_or_else(Runs::new, |blob| blob.progress().0)))
+    }
+
+    fn has_had_its_turn(&self) -> bool {
+        self.began.elapsed() > TURN && self.server.hints.has_other_than(self.job)
     }
 
     /// Whether another job should have this place.

@@ -55,8 +55,6 @@ pub(crate) struct Batch<'a> {
 pub(crate) struct Effects {
     /// Tokens whose standing changed: forget what was cached.
     pub(crate) granted: Vec<Digest>,
-    /// Tokens whose running bodies are to be cut.
-    pub(crate) revoked: Vec<Digest>,
     /// Files whose blobs are to be removed.
     pub(crate) dropped: Vec<FileId>,
     /// The epoch is another one: everything cached is void.
@@ -191,7 +189,6 @@ async fn remember(
         Fact::TokenRevoked { tokens } => {
             for revocation in tokens {
                 put_revocation(transaction, revocation, event.seq).await?;
-                effects.revoked.push(revocation.token_hash);
             }
         }
         Fact::FileDeleted { file } => assign(transaction, (*file, event.seq, "deleted"), effects).await?,

@@ -300,8 +300,11 @@ impl Board {
 
     /// Lets time pass.
     pub(crate) fn tick(&mut self, live: &BTreeMap<ServerId, Alive>, now: Moment) {
-        for job in self.jobs.values_mut() {
-            job.tick(live, &self.terms, now);
+        let worked_on: Vec<JobId> =
+            self.jobs.iter().filter(|(_, job)| !job.leases.is_empty()).map(|(id, _)| *id).collect();
+        for (id, job) in &mut self.jobs {
+            let crowded = worked_on.iter().any(|other| other != id);
+            job.tick(live, (crowded, &self.terms), now);
         }
         let origins: BTreeSet<String> =
             self.jobs.values().filter(|job| job.is_open()).map(|job| job.row.url.origin()).collect();

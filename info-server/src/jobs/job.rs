@@ -110,8 +110,8 @@ pub(crate) struct Job {
     pub(crate) probing: bool,
     /// Whose word that the content changed is being looked into.
     pub(crate) doubt: Option<usize>,
-    /// Whether the origin was too busy of late.
-    pub(crate) busy: bool,
+    /// What the origin, and no worker, was to blame for of late.
+    pub(crate) trouble: Option<Reason>,
     /// Since when nobody is there who could work on it.
     pub(crate) alone: Option<Instant>,
     /// Whether known digests have stopped waiting for askers.
@@ -147,7 +147,7 @@ impl Job {
             hinted: None,
             probing: false,
             doubt: None,
-            busy: false,
+            trouble: None,
             alone: None,
             woke: false,
             shelved: None,

@@ -1,6 +1,6 @@
 //! What workers tell of their leases. Pure.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wire::{
     Digest,
@@ -16,6 +16,11 @@ use super::{
 const FAILURES: u32 = 3;
 /// Rest after a failure, times the failures in a row.
 const REST: Duration = Duration::from_millis(500);
+/// Nobody else got anything for so long, two reports' time: then it is the origin that is away, not one worker that is cut off. It
+/// may stay away up to [`OUTAGE`]; meanwhile each worker tries as often as [`OUTAGE_REST`] says.
+const SILENT: Duration = Duration::from_secs(2);
+const OUTAGE: Duration = Duration::from_secs(90);
+const OUTAGE_REST: Duration = Duration::from_secs(2);
 
 /// What becomes of a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +86,7 @@ impl Job {
         }
         lease.done.insert(n..n + 1);
         self.moved = now.at;
-        self.busy = false;
+        self.trouble = None;
         if let Some(worker) = self.workers.get_mut(seat) {
             worker.failures = 0;
         }
@@ -137,7 +142,12 @@ impl Job {
     fn fail(&mut self, seat: usize, failure: &SpanFailure, now: Moment) {
         match failure.reason {
             // The origin's doing: it is given a pause, and nobody is blamed.
-            Reason::Busy => self.busy = true,
+            Reason::Busy => self.trouble = Some(Reason::Busy),
+            // It gave chunks, and now nobody gets any: it is away, not the worker cut off.
+            Reason::Unreachable if self.origin_is_away(now.at) => {
+                self.trouble = Some(Reason::Unreachable);
+                self.rest(seat, OUTAGE_REST, now);
+            }
             Reason::Changed => {
                 if self.doubt.is_none() {
                     self.doubt = Some(seat);
@@ -149,11 +159,25 @@ impl Job {
         }
     }
 
+    /// Whether nothing comes from the origin any more, though it did, and not for so long yet that it is given up.
+    fn origin_is_away(&self, now: Instant) -> bool {
+        let silent = now.saturating_duration_since(self.moved);
+        self.chunks.iter().any(|chunk| chunk.first.is_some()) && (SILENT..OUTAGE).contains(&silent)
+    }
+
+    fn rest(&mut self, seat: usize, rest: Duration, now: Moment) {
+        if let Some(worker) = self.workers.get_mut(seat) {
+            worker.rests_until = Some(now.at + rest);
+        }
+    }
+
     /// Counts a failure against a worker.
     pub(crate) fn blame(&mut self, seat: usize, now: Moment) {
         let Some(worker) = self.worker_mut(seat) else { return };
         worker.failures += 1;
-        worker.rests_until = Some(now.at + REST * worker.failures.min(FAILURES));
+        let failures = worker.failures.min(FAILURES);
+        self.rest(seat, REST * failures, now);
+        let Some(worker) = self.worker_mut(seat) else { return };
         if worker.failures >= FAILURES && !worker.excluded {
             worker.excluded = true;
             tracing::warn!(server = %worker.server, "a worker failed too often at a job and gets no more of its spans");

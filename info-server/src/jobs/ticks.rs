@@ -23,6 +23,10 @@ const HINT: Duration = Duration::from_secs(5);
 const ATTENTIVE: Duration = Duration::from_secs(3);
 /// Without a byte for so long, the job is given up.
 const STALL: Duration = Duration::from_secs(120);
+/// The same while it waits for a place at the workers, which other jobs have.
+const QUEUED: Duration = Duration::from_secs(3600);
+/// A worker that asked this lately has a place for it.
+const ATTENDED: Duration = Duration::from_secs(60);
 /// Without anybody who could work on it for so long, the job is given up.
 const ALONE: Duration = Duration::from_secs(60);
 
@@ -55,8 +59,8 @@ impl Job {
         self.row.zones.as_ref().is_none_or(|zones| zones.contains(zone))
     }
 
-    /// Lets time pass; `live` are the servers whose lease runs.
-    pub(crate) fn tick(&mut self, live: &BTreeMap<ServerId, Alive>, terms: &Terms, now: Moment) {
+    /// Lets time pass; `live` are the servers whose lease runs, `crowded` whether they work on other jobs.
+    pub(crate) fn tick(&mut self, live: &BTreeMap<ServerId, Alive>, (crowded, terms): (bool, &Terms), now: Moment) {
         match self.row.state {
             JobState::Scheduled if self.is_due(now) => {
                 self.probing = true;
@@ -64,12 +68,12 @@ impl Job {
                 self.follow(Effect::Probe);
             }
             JobState::Scheduled => {}
-            JobState::Running | JobState::Checking | JobState::Done => self.pass(live, terms, now),
+            JobState::Running | JobState::Checking | JobState::Done => self.pass(live, (crowded, terms), now),
             JobState::Direct | JobState::Failed | JobState::Stopped => self.fade(terms, now),
         }
     }
 
-    fn pass(&mut self, live: &BTreeMap<ServerId, Alive>, terms: &Terms, now: Moment) {
+    fn pass(&mut self, live: &BTreeMap<ServerId, Alive>, (crowded, terms): (bool, &Terms), now: Moment) {
         self.see(live, now);
         let over = self.leases.iter().filter(|(_, lease)| lease.is_over(now.at));
         let over: Vec<u64> = over.map(|(fence, _)| *fence).collect();
@@ -83,7 +87,7 @@ impl Job {
             self.pass_checks(now);
         }
         if self.is_open() {
-            self.give_up(live, now);
+            self.give_up(live, crowded, now);
         }
         self.hint(live, now);
         self.shelve(terms, now);
@@ -117,7 +121,7 @@ impl Job {
     }
 
     /// Ends a job that nobody can bring to an end.
-    fn give_up(&mut self, live: &BTreeMap<ServerId, Alive>, now: Moment) {
+    fn give_up(&mut self, live: &BTreeMap<ServerId, Alive>, crowded: bool, now: Moment) {
         if self.row.state != JobState::Running {
             self.alone = None;
             return;
@@ -125,7 +129,8 @@ impl Job {
         let excluded = |id: &ServerId| self.workers.iter().any(|worker| worker.server == *id && worker.excluded);
         let admitted = live.iter().filter(|(_, alive)| self.admits(&alive.zone));
         let (out, able): (Vec<_>, Vec<_>) = admitted.map(|(id, _)| id).partition(|id| excluded(id));
-        let waited = now.at.saturating_duration_since(self.moved);
+        let since = |at: Instant| now.at.saturating_duration_since(at);
+        let waited = since(self.moved);
         if !able.is_empty() {
             self.alone = None;
         } else if !out.is_empty() {
@@ -135,9 +140,10 @@ impl Job {
             self.finish(JobState::Failed, Reason::NoWorkers, now);
             return;
         }
-        if waited >= STALL && !self.wanted.is_empty() {
-            let reason = if self.busy { Reason::Busy } else { Reason::WorkersFailed };
-            self.finish(JobState::Failed, reason, now);
+        // A job for which nobody has a place yet, because of others, is not stalled: its turn comes.
+        let queued = crowded && !self.workers.iter().any(|worker| worker.seen.is_some_and(|at| since(at) < ATTENDED));
+        if waited >= if queued { QUEUED } else { STALL } && !self.wanted.is_empty() {
+            self.finish(JobState::Failed, self.trouble.unwrap_or(Reason::WorkersFailed), now);
         }
     }
 

@@ -41,7 +41,9 @@ pub struct Candidate {
     pub lost: bool,
     /// Whether it takes nothing in for want of room.
     pub full: bool,
-    /// Bytes it could still store, without what is on its way there.
+    /// Bytes it could still store.
+    pub free: u64,
+    /// Those of them that nothing is on its way for.
     pub room: u64,
     /// Replicas on their way there.
     pub in_flight: u32,
@@ -54,6 +56,10 @@ pub struct Part {
     pub assigned: bool,
     /// Whether it verifiably holds all of it and was not told to drop it.
     pub complete: bool,
+    /// Whether it was told to drop it and has not said since that nothing is left: what it reported is about to go.
+    pub leaving: bool,
+    /// Whether it verified any of it.
+    pub begun: bool,
 }
 
 /// The file and what is asked for it.
@@ -100,16 +106,18 @@ impl Subject<'_> {
         self.parts.get(&server.id).copied().unwrap_or_default()
     }
 
-    /// A replica that will last: not on a server that is gone for good or being emptied, nor under way to one that is full.
+    /// A replica that will last: not on a server that is gone for good or being emptied, nor under way to one that is full. What
+    /// was begun has its room already.
     fn stays(&self, server: &Candidate) -> bool {
         let part = self.part(server);
-        part.assigned && !server.lost && !server.draining && (part.complete || !server.full)
+        let comes = !server.full && (part.begun || !server.live || server.free >= self.size);
+        part.assigned && !server.lost && !server.draining && (part.complete || comes)
     }
 
     fn can_take(&self, server: &Candidate) -> bool {
         let part = self.part(server);
         let fits = server.room >= self.size.saturating_add(placement::HEADROOM) && server.in_flight < MAX_IN_FLIGHT;
-        server.takes() && !part.assigned && (part.complete || fits)
+        server.takes() && !part.assigned && !part.leaving && (part.complete || fits)
     }
 
     fn is_sure(&self, server: &Candidate) -> bool {
@@ -181,8 +189,9 @@ mod tests {
     use super::*;
 
     const ROOM: u64 = 1 << 40;
-    const HELD: Part = Part { assigned: true, complete: true };
-    const CALLED: Part = Part { assigned: true, complete: false };
+    const CALLED: Part = Part { assigned: true, complete: false, leaving: false, begun: false };
+    const HELD: Part = Part { complete: true, begun: true, ..CALLED };
+    const LEAVING: Part = Part { assigned: false, leaving: true, ..CALLED };
 
     fn server(n: usize, zone: &str) -> Candidate {
         Candidate {
@@ -194,6 +203,7 @@ mod tests {
             steady: true,
             lost: false,
             full: false,
+            free: ROOM,
             room: ROOM,
             in_flight: 0,
         }
@@ -279,6 +289,34 @@ mod tests {
         let mut parts = BTreeMap::from([(servers[0].id.clone(), HELD), (servers[1].id.clone(), CALLED)]);
         assert_eq!(settle(file, &wants, &mut parts, &servers), 1);
         assert_eq!(parts.keys().collect::<Vec<_>>(), [&servers[0].id, &servers[2].id]);
+    }
+
+    #[test]
+    fn what_is_under_way_to_a_server_with_too_little_room_goes_elsewhere_unless_it_was_begun_there() {
+        let (file, wants) = (FileId::new(), [want("eu", 1)]);
+        let mut servers: Vec<_> = (0..2).map(|n| server(n, "eu")).collect();
+        servers[0].free = 0;
+        let assigned = |part: Part| {
+            let parts = BTreeMap::from([(servers[0].id.clone(), part)]);
+            made(file, &wants, &parts, &servers).assign
+        };
+        assert_eq!(assigned(CALLED), [servers[1].id.clone()]);
+        assert!(assigned(Part { begun: true, ..CALLED }).is_empty(), "its room is taken already");
+        assert!(assigned(HELD).is_empty());
+    }
+
+    #[test]
+    fn a_server_is_not_counted_on_again_before_it_has_dropped_what_it_was_told_to() {
+        let (file, wants) = (FileId::new(), [want("eu", 1)]);
+        let mut servers: Vec<_> = (0..2).map(|n| server(n, "eu")).collect();
+        servers[1].draining = true;
+        let mut parts = BTreeMap::from([(servers[0].id.clone(), LEAVING), (servers[1].id.clone(), HELD)]);
+        assert_eq!(
+            (made(file, &wants, &parts, &servers).assign.len(), made(file, &wants, &parts, &servers).short),
+            (0, 1)
+        );
+        parts.insert(servers[0].id.clone(), Part::default());
+        assert_eq!(made(file, &wants, &parts, &servers).assign, [servers[0].id.clone()]);
     }
 
     #[test]

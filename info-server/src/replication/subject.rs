@@ -52,7 +52,8 @@ impl Wanted {
 
 fn standing(part: &assignments::Part, root: Option<Digest>) -> Part {
     let complete = !part.released() && root.is_some() && part.root == root;
-    Part { assigned: part.assigned(), complete }
+    let begun = !part.runs.is_empty() || part.root.is_some();
+    Part { assigned: part.assigned(), complete, leaving: part.released() && begun, begun }
 }
 
 /// What a policy asks for, each zone once.

@@ -86,7 +86,7 @@ async fn is_right(state: &State, known: Option<&Credentials>, login: &Login, add
     }
 }
 
-fn throttled(wait: Duration) -> Error {
+pub(super) fn throttled(wait: Duration) -> Error {
     let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
     let detail = format!("too many log-ins of this account or from this address failed: try again in {seconds} s");
     let problem = Problem::new(429, "throttled", "Too many failed log-ins").detail(detail);

@@ -1,4 +1,7 @@
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use axum::{
     extract::{FromRequestParts as _, State as Shared},
@@ -14,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::change_user::hashed;
+use super::{change_user::hashed, create_session::throttled};
 use crate::{
     app::State,
     caller::Admin,
@@ -64,6 +67,9 @@ pub(super) async fn create_user(
 ) -> Result<(StatusCode, axum::Json<CreatedUser>)> {
     let role = new.role.unwrap_or(Role::Reader);
     let by = if state.config.access.open_registration && role == Role::Reader {
+        // Each costs a hash and a row for ever: as many as log-ins may fail, and none is given back.
+        let from = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        drop(state.throttle.attempt(&new.email, from).map_err(throttled)?);
         None
     } else {
         Some(Admin::from_request_parts(&mut parts, &state).await?.0.id)

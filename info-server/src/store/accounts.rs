@@ -166,6 +166,22 @@ impl Store {
             .collect()
     }
 
+    /// Up to `most` accounts and the addresses from which they have a session, newest first.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn present(&self, now: Timestamp, most: u64) -> sqlx::Result<Vec<(String, IpAddr)>> {
+        let rows = sqlx::query(
+            "select email, address from sessions join users on users.id = sessions.user_id
+             where expires_at > ? and address is not null order by sessions.created_at desc limit ?",
+        )
+        .bind(now.as_millisecond())
+        .bind(i64::try_from(most).unwrap_or(i64::MAX))
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get::<&str, _>(1)?.parse().map_err(corrupt)?))).collect()
+    }
+
     /// The name of the account with this row id.
     ///
     /// # Errors
