@@ -87,13 +87,7 @@ pub enum Command {
         file: FileId,
     },
     /// Write a file's Metalink, for other download programs
-    Metalink {
-        /// The file's id
-        file: FileId,
-        /// File to write to [default: standard output]
-        #[arg(short, long, value_name = "PATH")]
-        output: Option<PathBuf>,
-    },
+    Metalink(Metalink),
     /// Publish files on several servers
     Publish(Publish),
     /// Remove a published file everywhere
@@ -131,6 +125,35 @@ pub enum Command {
         /// The folder to write them to
         folder: PathBuf,
     },
+}
+
+impl Command {
+    /// Whether it ends soon and resumably when it is told to; any other is just left where it is.
+    pub(crate) const fn ends_by_itself(&self) -> bool {
+        matches!(
+            self,
+            Self::Get(_)
+                | Self::Fetch(_)
+                | Self::Open(_)
+                | Self::Shell
+                | Self::Publish(_)
+                | Self::Preheat(_)
+                | Self::Drain(_)
+        )
+    }
+}
+
+/// Of which file to write the Metalink, and where.
+#[derive(Debug, Clone, Args)]
+pub struct Metalink {
+    /// The file's id
+    pub file: FileId,
+    /// Folder or file name to write to [default: standard output]
+    #[arg(short, long, value_name = "PATH")]
+    pub output: Option<PathBuf>,
+    /// Replace an existing file of that name
+    #[arg(short = 'f', long, requires = "output")]
+    pub replace: bool,
 }
 
 /// How to download.

@@ -124,7 +124,8 @@ pub(crate) fn outcome(context: &Context, command: Command) -> BoxFuture<'_, Exit
 }
 
 async fn carry_out(context: &Context, command: Command) -> anyhow::Result<Exit> {
-    let short = async {
+    let ends_by_itself = command.ends_by_itself();
+    let course = async {
         match command {
             Command::Get(get) => return get::run(context, &get).await,
             Command::Publish(publish) => return publish::run(context, &publish).await,
@@ -138,13 +139,13 @@ async fn carry_out(context: &Context, command: Command) -> anyhow::Result<Exit> 
             },
             Command::List(list) => list::run(context, &list).await?,
             Command::Info { file } => info::run(context, file).await?,
-            Command::Metalink { file, output } => metalink::run(context, file, output.as_deref()).await?,
+            Command::Metalink(asked) => metalink::run(context, &asked).await?,
             Command::Remove { file } => remove::run(context, file).await?,
             Command::Replicas { file } => replicas::run(context, file).await?,
             Command::Preheat(preheat) => return preheat::run(context, &preheat).await,
             Command::Drain(drain) => return drain::run(context, &drain).await,
             Command::Servers => servers::run(context).await?,
-            Command::Login { email } => login::run(context, email).await?,
+            Command::Login { email } => return login::run(context, email).await,
             Command::Logout => logout::run(context).await?,
             Command::Sessions(asked) => match asked.command {
                 Some(SessionsCommand::Close { session }) => sessions::close(context, session).await?,
@@ -156,7 +157,11 @@ async fn carry_out(context: &Context, command: Command) -> anyhow::Result<Exit> 
         }
         Ok(Exit::Done)
     };
-    Box::pin(short).await
+    let course = Box::pin(course);
+    if ends_by_itself {
+        return course.await;
+    }
+    context.cancel.run_until_cancelled(course).await.unwrap_or(Ok(Exit::Interrupted))
 }
 
 fn complain(context: &Context, error: &anyhow::Error) {

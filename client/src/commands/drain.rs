@@ -1,6 +1,7 @@
 use std::time::{Duration, Instant};
 
-use wire::server::DrainStatus;
+use transfer::info::InfoServer;
+use wire::{ServerId, server::DrainStatus};
 
 use super::{Context, Exit, emit, say, tell};
 use crate::{cli::Drain, text};
@@ -8,33 +9,54 @@ use crate::{cli::Drain, text};
 const GLANCE: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(context: &Context, drain: &Drain) -> anyhow::Result<Exit> {
-    let (info, server) = (context.info_server()?, &drain.server);
-    if drain.undo {
-        info.undrain(server).await?;
-        if context.common.json {
-            emit(&serde_json::json!({ "event": "undrained", "server": server }));
-        } else {
-            say(&format!("{server} takes files again."));
-        }
-        return Ok(Exit::Done);
+    let info = context.info_server()?;
+    let begun = context.cancel.run_until_cancelled(begin(context, &info, drain)).await;
+    match (begun.transpose()?, drain.wait) {
+        (None, _) => Ok(Exit::Interrupted),
+        (Some(()), Some(limit)) => wait(context, &info, &drain.server, limit).await,
+        (Some(()), None) => Ok(Exit::Done),
     }
-    show(context, &info.drain(server).await?);
-    let Some(limit) = drain.wait else { return Ok(Exit::Done) };
+}
+
+/// Has the server emptied, or take files again.
+async fn begin(context: &Context, info: &InfoServer, drain: &Drain) -> anyhow::Result<()> {
+    let server = &drain.server;
+    if !drain.undo {
+        show(context, &info.drain(server).await?);
+        return Ok(());
+    }
+    info.undrain(server).await?;
+    if context.common.json {
+        emit(&serde_json::json!({ "event": "undrained", "server": server }));
+    } else {
+        say(&format!("{server} takes files again."));
+    }
+    Ok(())
+}
+
+/// Waits until a server holds nothing that is wanted, and says why it cannot be stopped when that is not so in time.
+async fn wait(context: &Context, info: &InfoServer, server: &ServerId, limit: Duration) -> anyhow::Result<Exit> {
     let (began, mut shown) = (Instant::now(), None);
     loop {
         let Some(asked) = context.cancel.run_until_cancelled(info.drain_status(server)).await else {
             return Ok(Exit::Interrupted);
         };
-        let status = asked?;
-        if status.files == 0 {
-            show(context, &status);
-            return Ok(Exit::Done);
-        }
-        if shown.replace(status.files) != Some(status.files) {
-            show(context, &status);
-        }
+        let why = match asked {
+            Ok(status) => {
+                if shown.replace(status.files) != Some(status.files) {
+                    show(context, &status);
+                }
+                if status.files == 0 {
+                    return Ok(Exit::Done);
+                }
+                format!("it still holds {} files", status.files)
+            }
+            // Refusals stay what they are; one that is away may come back.
+            Err(error) if error.status().is_some() => return Err(error.into()),
+            Err(error) => error.to_string(),
+        };
         if began.elapsed() >= limit {
-            tell(&format!("ddm-client: {server} still holds {} files after {}", status.files, text::time(limit)));
+            tell(&format!("ddm-client: {server} is not empty after {}: {why}", text::time(limit)));
             return Ok(Exit::Failed);
         }
         if context.cancel.run_until_cancelled(tokio::time::sleep(GLANCE)).await.is_none() {

@@ -1,6 +1,9 @@
 //! Downloads one file.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context as _, bail, ensure};
 use async_trait::async_trait;
@@ -105,12 +108,18 @@ async fn ask(info: &InfoServer, file: FileId, zone: Option<&Zone>) -> anyhow::Re
     Ok((details, manifest))
 }
 
-/// Where the file goes: into the folder that `-o` names, or under the name that it names, or here.
+/// Where the file goes, and by which way.
 pub(crate) fn place(target: &Target, name: &FileName) -> anyhow::Result<Place> {
+    let (folder, name) = spot(target.output.as_deref(), name)?;
+    Ok(Place { folder, name, partial_folder: target.partial_dir.clone(), replace: target.replace })
+}
+
+/// Folder and name: into the folder that `-o` names, or under the name that it names, or here.
+pub(super) fn spot(output: Option<&Path>, name: &FileName) -> anyhow::Result<(PathBuf, FileName)> {
     let here = Path::new(".");
-    let (folder, name) = match &target.output {
+    let (folder, name) = match output {
         None => (here.to_owned(), name.clone()),
-        Some(path) if path.is_dir() => (path.clone(), name.clone()),
+        Some(path) if path.is_dir() => (path.to_owned(), name.clone()),
         Some(path) if path.as_os_str().as_encoded_bytes().ends_with(b"/") => {
             anyhow::bail!("there is no folder {}: make it first", path.display())
         }
@@ -122,7 +131,7 @@ pub(crate) fn place(target: &Target, name: &FileName) -> anyhow::Result<Place> {
         }
     };
     ensure!(folder.is_dir(), "there is no folder {}: make it, or choose another with -o", folder.display());
-    Ok(Place { folder, name, partial_folder: target.partial_dir.clone(), replace: target.replace })
+    Ok((folder, name))
 }
 
 /// Near ones come first: as near as the info-server says, which knows the zone of the log-in too. Without any zone all are

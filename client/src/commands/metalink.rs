@@ -1,15 +1,33 @@
-use std::path::Path;
+use transfer::{
+    download::DownloadError,
+    sink::{Place, SinkError, WholeFile},
+};
+use wire::{Digest, FileId, job::Validator};
 
-use anyhow::Context as _;
-use wire::FileId;
+use super::{Context, get, say};
+use crate::cli::Metalink;
 
-use super::{Context, say};
-
-pub(super) async fn run(context: &Context, file: FileId, output: Option<&Path>) -> anyhow::Result<()> {
-    let document = context.info_server()?.metalink(file, context.common.zone.as_ref()).await?;
-    match output {
-        None => say(document.trim_end()),
-        Some(path) => std::fs::write(path, document).with_context(|| format!("cannot write {}", path.display()))?,
+pub(super) async fn run(context: &Context, asked: &Metalink) -> anyhow::Result<()> {
+    let Metalink { file, output, replace } = asked;
+    let document = context.info_server()?.metalink(*file, context.common.zone.as_ref()).await?;
+    if output.is_none() {
+        say(document.trim_end());
+        return Ok(());
     }
-    Ok(())
+    let (folder, name) = get::spot(output.as_deref(), &format!("{file}.meta4").parse()?)?;
+    let place = Place { folder, name, partial_folder: None, replace: *replace };
+    Ok(write(&place, *file, document.as_bytes()).map_err(DownloadError::from)?)
+}
+
+/// Writes it aside and gives it its name when it is whole, as a download.
+///
+/// # Errors
+/// [`SinkError`]; then nothing is left of it.
+fn write(place: &Place, file: FileId, document: &[u8]) -> Result<(), SinkError> {
+    let mut whole = WholeFile::open(place, Digest::of(format!("metalink of {file}").as_bytes()))?;
+    let written = whole.begin(0, Validator::None).and_then(|()| whole.add(document)).and_then(|()| whole.finish());
+    if written.is_err() {
+        whole.discard();
+    }
+    written
 }

@@ -8,7 +8,9 @@ pub(super) async fn run(context: &Context, preheat: &Preheat) -> anyhow::Result<
     let zone = context.common.zone.as_ref().context("name the zone with --zone")?;
     let info = context.info_server()?;
     let asked = catalog::Preheat { zone: zone.clone(), replicas: preheat.replicas };
-    info.preheat(preheat.file, &asked).await?;
+    let told = context.cancel.run_until_cancelled(info.preheat(preheat.file, &asked)).await;
+    let Some(told) = told else { return Ok(Exit::Interrupted) };
+    told?;
     if context.common.json {
         emit(&serde_json::json!({ "event": "preheating", "id": preheat.file, "zone": zone }));
     } else {

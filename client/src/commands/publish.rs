@@ -1,5 +1,6 @@
 //! Publishes files.
 
+mod targets;
 mod unfinished;
 
 use std::{
@@ -33,6 +34,8 @@ const COMMITS: usize = 3;
 /// How long an info-server that is away may take to come back before the commit is given up.
 const RESTART: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_secs(1);
+/// Within this time every live server tells an info-server that has just started of itself.
+const HEARTBEATS: Duration = Duration::from_secs(5);
 
 /// Carries out `publish`.
 ///
@@ -55,12 +58,21 @@ pub async fn run(context: &Context, publish: &Publish) -> anyhow::Result<Exit> {
                 return Ok(Exit::Interrupted);
             }
             Err(error) => {
-                let advice = if can_go_on(&error) { "; the same command goes on from what was sent" } else { "" };
+                let advice = advice(&error);
                 return Err(error.context(format!("cannot publish {}{advice}", path.display())));
             }
         }
     }
     Ok(exit)
+}
+
+/// What the same command does another time.
+fn advice(error: &anyhow::Error) -> &'static str {
+    match error.downcast_ref() {
+        Some(error) if targets::lack_room(error) => "; the same command begins anew, where there is room",
+        _ if can_go_on(error) => "; the same command goes on from what was sent",
+        _ => "",
+    }
 }
 
 async fn publish_one(context: &Context, publish: &Publish, path: &Path) -> anyhow::Result<Exit> {
@@ -127,49 +139,120 @@ async fn send_noted(
     file: File,
     (new, note): (&NewFile, Option<Unfinished>),
 ) -> anyhow::Result<(FileSummary, Published)> {
-    let begin = begin(info, new, note.as_ref());
-    let (plan, resume) = context.cancel.run_until_cancelled(begin).await.ok_or(UploadError::Interrupted)??;
-    let sent = deliver(context, info, file, (new, &plan, resume)).await;
+    let begin = begin(context, info, new, note.as_ref());
+    let (plan, before) = context.cancel.run_until_cancelled(begin).await.ok_or(UploadError::Interrupted)??;
+    let sent = deliver(context, info, file, (new, &plan, before != Before::Nothing)).await;
     match (&sent, note) {
         (Ok(_), Some(note)) => note.forget(),
         (Err(error), Some(_)) if can_go_on(error) => {}
         (Err(_), note) => {
             note.into_iter().for_each(Unfinished::forget);
-            give_up(info, plan.id).await;
+            if before != Before::Commit {
+                give_up(info, plan.id).await;
+            }
         }
         (Ok(_), None) => {}
     }
     sent
 }
 
-/// Whether a second try may succeed with the same plan: anything may, unless the file is another one now.
+/// Whether a second try may succeed with the same plan: anything may, unless the file is another one now or its servers
+/// are full.
 fn can_go_on(error: &anyhow::Error) -> bool {
-    !matches!(error.downcast_ref(), Some(UploadError::Changed | UploadError::Plan { .. } | UploadError::Read(_)))
+    match error.downcast_ref() {
+        Some(UploadError::Changed | UploadError::Plan { .. } | UploadError::Read(_)) => false,
+        Some(error) => !targets::lack_room(error),
+        None => true,
+    }
 }
 
-/// The plan to follow, and whether some of it was followed before.
-async fn begin(info: &InfoServer, new: &NewFile, note: Option<&Unfinished>) -> anyhow::Result<(UploadPlan, bool)> {
+/// What was done of a plan before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Nothing,
+    /// Some of it was sent.
+    Chunks,
+    /// It was committed without our hearing of it, and may be committed again. What is published is not given up.
+    Commit,
+}
+
+/// The plan to follow, and what was done of it before.
+async fn begin(
+    context: &Context,
+    info: &InfoServer,
+    new: &NewFile,
+    note: Option<&Unfinished>,
+) -> anyhow::Result<(UploadPlan, Before)> {
     match note.and_then(|note| note.read(new)) {
-        Some(Found { plan, same: true }) if is_open(info, &plan).await? => return Ok((plan, true)),
+        Some(Found { plan, same: true }) => match before(info, &plan).await? {
+            Before::Nothing => {}
+            Before::Chunks => return go_on(context, info, (new, note), plan).await,
+            Before::Commit => return Ok((plan, Before::Commit)),
+        },
         // The file is another one now: nobody will finish the old one.
         Some(Found { plan, same: false }) => give_up(info, plan.id).await,
-        Some(_) | None => {}
+        None => {}
     }
+    Ok((announce(info, new, note).await?, Before::Nothing))
+}
+
+/// The plan that was begun, unless too few of its servers live and others can take their place.
+async fn go_on(
+    context: &Context,
+    info: &InfoServer,
+    (new, note): (&NewFile, Option<&Unfinished>),
+    plan: UploadPlan,
+) -> anyhow::Result<(UploadPlan, Before)> {
+    let live = living(info, &plan).await?;
+    if live >= plan.quorum {
+        return Ok((plan, Before::Chunks));
+    }
+    let anew = match announce(info, new, note).await {
+        // Nobody can: those that are away may come back.
+        Err(error) if error.status() == Some(409) => return Ok((plan, Before::Chunks)),
+        announced => announced?,
+    };
+    let (given_up, quorum) = (plan.id, plan.quorum);
+    if context.common.json {
+        let event = serde_json::json!({ "event": "begun-anew", "file": anew.id, "given_up": given_up, "live": live, "quorum": quorum });
+        emit(&event);
+    } else {
+        tell(&format!("{} begins anew: {live} of the {quorum} servers needed live where it was begun", new.name));
+    }
+    give_up(info, given_up).await;
+    Ok((anew, Before::Nothing))
+}
+
+/// How many targets live. One that the info-server has not heard of since it started is given a moment.
+async fn living(info: &InfoServer, plan: &UploadPlan) -> Result<u32, InfoError> {
+    let began = Instant::now();
+    loop {
+        let live = targets::living(plan, &info.servers().await?.servers);
+        if live >= plan.quorum || began.elapsed() >= HEARTBEATS {
+            return Ok(live);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn announce(info: &InfoServer, new: &NewFile, note: Option<&Unfinished>) -> Result<UploadPlan, InfoError> {
     let plan = info.announce(new).await?;
     if let Some(Err(error)) = note.map(|note| note.keep(new, &plan)) {
         tracing::warn!("an interrupted upload will begin anew: {error}");
     }
-    Ok((plan, false))
+    Ok(plan)
 }
 
-/// Whether the upload may still go on. One that was committed without our hearing of it may be committed again.
-async fn is_open(info: &InfoServer, plan: &UploadPlan) -> Result<bool, InfoError> {
+/// What there is to go on with.
+async fn before(info: &InfoServer, plan: &UploadPlan) -> Result<Before, InfoError> {
     if plan.upload.expires_at <= Timestamp::now() {
-        return Ok(false);
+        return Ok(Before::Nothing);
     }
-    match info.file(plan.id, None, false).await {
-        Ok(details) => Ok(details.summary.state != FileState::Deleting),
-        Err(error) if error.status() == Some(404) => Ok(false),
+    match info.file(plan.id, None, false).await.map(|details| details.summary.state) {
+        Ok(FileState::Uploading) => Ok(Before::Chunks),
+        Ok(FileState::Available) => Ok(Before::Commit),
+        Ok(FileState::Deleting) => Ok(Before::Nothing),
+        Err(error) if error.status() == Some(404) => Ok(Before::Nothing),
         Err(error) => Err(error),
     }
 }

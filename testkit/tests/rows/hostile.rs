@@ -5,4 +5,4 @@ mod catalogue;
 mod disk;
 mod outages;
 mod resolving;
-mod scene;
+pub(crate) mod scene;

@@ -2,19 +2,26 @@
 
 use std::{
     io::Write as _,
+    process::Output,
     time::{Duration, Instant},
 };
 
+use anyhow::Context as _;
 use ddm_testkit::{
-    cluster::{Cluster, Plan, finish},
+    cluster::{Cluster, PATIENCE, Plan, events, finish},
     process::eventually,
+    proxy::Direction,
 };
 use reqwest::Method;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tokio::process::Child;
 use wire::Digest;
 
-use crate::content::{MIB, bytes, event, file, number, sha256, told};
+use crate::{
+    content::{MIB, bytes, event, file, number, sha256, told},
+    standing::metric,
+};
 
 #[tokio::test]
 async fn a_stuck_server_holds_a_publication_up_for_seconds_when_the_others_make_the_quorum() -> anyhow::Result<()> {
@@ -77,6 +84,124 @@ async fn an_interrupted_publication_goes_on_with_what_is_missing() -> anyhow::Re
         let again = event(&cluster.run_client(&["--json", "publish", &name]).await?, "published")?;
         assert_ne!(again["file"]["id"], id);
     }
+    Ok(())
+}
+
+/// A publication to two servers of several, slowed down until it can be ended midway.
+struct Slow {
+    cluster: Cluster,
+    name: String,
+    client: Child,
+    /// The number of its file, and of the two servers.
+    id: String,
+    targets: Vec<usize>,
+}
+
+const TWO: [&str; 4] = ["--replicas", "2", "--quorum", "2"];
+
+impl Slow {
+    async fn begin(cluster: Cluster) -> anyhow::Result<Self> {
+        for server in &cluster.servers {
+            server.proxy.as_ref().unwrap().shape(Direction::Up, |line| line.rate = Some(1 << 20));
+        }
+        let name = file(&cluster, "x.bin", 4, 24 * MIB)?.display().to_string();
+        let client = cluster.spawn_client(&[&["publish", &name], &TWO[..]].concat())?;
+        let notes = cluster.path(".local/state/ddm/uploads");
+        let plan = eventually("its plan is noted", Duration::from_secs(30), async || {
+            let note = std::fs::read_dir(&notes).ok().and_then(|mut notes| notes.next());
+            let Some(note) = note else { return Ok(None) };
+            let note: Option<Value> = serde_json::from_slice(&std::fs::read(note?.path())?).ok();
+            Ok(note.map(|note| note["plan"].clone()))
+        })
+        .await?;
+        let id = plan["id"].as_str().context("an id")?.to_owned();
+        let is_target = |id: &str| plan["targets"].as_array().unwrap().iter().any(|target| target["server"] == id);
+        let servers = cluster.servers.iter().enumerate();
+        let targets = servers.filter(|(_, server)| is_target(&server.id)).map(|(n, _)| n).collect();
+        Ok(Self { cluster, name, client, id, targets })
+    }
+
+    /// Waits until the first chunk is there.
+    async fn gets_on(&self) -> anyhow::Result<()> {
+        let url = format!("/v1/files/{}/replicas", self.id);
+        eventually("some of it is sent", Duration::from_secs(30), async || {
+            let status = self.cluster.get(&url).await?;
+            let sent = status["replicas"].as_array().is_some_and(|all| all.iter().any(|r| number(&r["verified"]) > 0));
+            Ok(sent.then_some(()))
+        })
+        .await
+    }
+
+    /// The publication fails; the words for its user.
+    async fn fails(self) -> anyhow::Result<(Cluster, String, String)> {
+        for server in &self.cluster.servers {
+            server.proxy.as_ref().unwrap().heal();
+        }
+        let output = finish(self.client).await?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        Ok((self.cluster, self.name, said))
+    }
+}
+
+/// Publishes again with the same words; the servers that hold it now, and what was said.
+async fn again(cluster: &Cluster, name: &str, before: &str) -> anyhow::Result<(Vec<String>, Output)> {
+    let output = cluster.run_client(&[&["--json", "publish", name], &TWO[..]].concat()).await?;
+    let id = cluster.published(&output, name.as_ref())?;
+    assert_ne!(id, before);
+    let files = cluster.get("/v1/files").await?;
+    assert_eq!(files["files"].as_array().unwrap().len(), 1, "the one that was begun is given up: {files}");
+    assert_eq!(std::fs::read_dir(cluster.path(".local/state/ddm/uploads"))?.count(), 0);
+    event(&cluster.run_client(&["--json", "-o", "got.bin", &id]).await?, "done")?;
+    let servers = event(&output, "published")?["servers"].as_array().unwrap().clone();
+    Ok((servers.iter().filter_map(Value::as_str).map(str::to_owned).collect(), output))
+}
+
+#[tokio::test]
+async fn a_publication_whose_target_died_for_good_begins_anew_on_those_that_live() -> anyhow::Result<()> {
+    let plan = Plan { proxied: true, ..Plan::zones(&["eu", "eu", "eu"]) };
+    let mut slow = Slow::begin(Cluster::start(&plan).await?).await?;
+    slow.gets_on().await?;
+    let (id, dead) = (slow.id.clone(), slow.targets[0]);
+    slow.cluster.take_server(dead)?.kill().await?;
+    let (cluster, name, said) = slow.fails().await?;
+    assert!(said.contains("the same command goes on from what was sent"), "{said}");
+    eventually("it is not listed any more", PATIENCE, async || {
+        Ok((cluster.server_ids().await?.len() == 2).then_some(()))
+    })
+    .await?;
+    let (servers, output) = again(&cluster, &name, &id).await?;
+    assert!(!servers.contains(&cluster.servers[dead].id) && servers.len() == 2, "{servers:?}");
+    let events = events(&output)?;
+    let anew = events.iter().find(|event| event["event"] == "begun-anew").context("it says so")?;
+    assert_eq!((number(&anew["live"]), number(&anew["quorum"])), (1, 2), "{anew}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_publication_whose_target_has_no_room_begins_anew_where_there_is_some() -> anyhow::Result<()> {
+    let plan = Plan { proxied: true, ..Plan::zones(&["eu", "eu"]) };
+    let mut cluster = Cluster::start(&plan).await?;
+    cluster.take_server(1)?.stop().await?;
+    cluster.restart_server_on_small_disk(1, 300).await?;
+    eventually("it is back", PATIENCE, async || Ok((cluster.server_ids().await?.len() == 2).then_some(()))).await?;
+    let slow = Slow::begin(cluster).await?;
+    slow.gets_on().await?;
+    let id = slow.id.clone();
+    let pid = slow.cluster.servers[1].process.as_ref().unwrap().pid()?.as_raw_nonzero();
+    let filler = format!("/proc/{pid}/root{}/filler", slow.cluster.path("file-server-1").display());
+    let free = rustix::fs::statvfs(std::path::Path::new(&filler).parent().unwrap())?;
+    // Less than the reserve of 64 MiB is left.
+    std::fs::write(&filler, vec![1; usize::try_from(free.f_bavail * free.f_frsize - 20 * MIB)?])?;
+    eventually("the server notices", PATIENCE, async || {
+        Ok((metric(&slow.cluster, 1, "low_on_room").await? == 1).then_some(()))
+    })
+    .await?;
+    let (mut cluster, name, said) = slow.fails().await?;
+    assert!(said.contains("507") && said.contains("the same command begins anew"), "{said}");
+    cluster.add_server("eu", &plan).await?;
+    let (servers, _) = again(&cluster, &name, &id).await?;
+    assert!(!servers.contains(&cluster.servers[1].id) && servers.len() == 2, "{servers:?}");
     Ok(())
 }
 

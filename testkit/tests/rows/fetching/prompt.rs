@@ -1,73 +1,25 @@
 //! The prompt completes, remembers, and is not blocked by what runs (S36).
 
-use std::{
-    os::unix::fs::PermissionsExt as _,
-    process::Stdio,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{os::unix::fs::PermissionsExt as _, time::Duration};
 
-use anyhow::Context as _;
 use ddm_testkit::{
     cluster::{Cluster, finish},
     process::eventually,
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    process::{Child, ChildStdin, Command},
-};
 
 use super::{scene::near, web::Web};
-use crate::content::{MIB, bytes};
+use crate::{
+    content::{MIB, bytes},
+    terminal::Terminal,
+};
 
 /// The prompt on a terminal of its own.
-struct Terminal {
-    child: Child,
-    keys: ChildStdin,
-    seen: Arc<Mutex<String>>,
-}
-
-impl Terminal {
-    /// `script` of util-linux gives a program a terminal.
-    fn open(cluster: &Cluster) -> anyhow::Result<Self> {
-        let client = cluster.client(&["shell"])?;
-        let client = client.as_std();
-        let words = std::iter::once(client.get_program()).chain(client.get_args());
-        let line = words.map(|word| format!("'{}'", word.to_string_lossy())).collect::<Vec<_>>().join(" ");
-        let mut script = Command::new("script");
-        script.args(["--quiet", "--flush", "--return", "--command", &line, "/dev/null"]);
-        script
-            .current_dir(cluster.path(""))
-            .env("HOME", cluster.path(""))
-            .env("TERM", "xterm")
-            .env_remove("XDG_STATE_HOME");
-        script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
-        let mut child = script.spawn().context("script, of util-linux")?;
-        let keys = child.stdin.take().context("its input")?;
-        let mut screen = child.stdout.take().context("its output")?;
-        let seen = Arc::new(Mutex::new(String::new()));
-        let sink = Arc::clone(&seen);
-        tokio::spawn(async move {
-            let mut buffer = [0; 4096];
-            while let Ok(read @ 1..) = screen.read(&mut buffer).await {
-                sink.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..read]));
-            }
-        });
-        Ok(Self { child, keys, seen })
-    }
-
-    async fn press(&mut self, keys: &str) -> anyhow::Result<()> {
-        self.seen.lock().unwrap().clear();
-        Ok(self.keys.write_all(keys.as_bytes()).await?)
-    }
-
-    /// Waits until the screen showed this since the last keys.
-    async fn sees(&self, text: &str) -> anyhow::Result<()> {
-        let seen = eventually(text, Duration::from_secs(20), async || {
-            Ok(self.seen.lock().unwrap().contains(text).then_some(()))
-        });
-        seen.await.with_context(|| format!("the screen shows {:?}", self.seen.lock().unwrap()))
-    }
+fn open(cluster: &Cluster) -> anyhow::Result<Terminal> {
+    let client = cluster.client(&["shell"])?;
+    let client = client.as_std();
+    let words = std::iter::once(client.get_program()).chain(client.get_args());
+    let line = words.map(|word| format!("'{}'", word.to_string_lossy())).collect::<Vec<_>>().join(" ");
+    Terminal::open(&line, &cluster.path(""))
 }
 
 #[tokio::test]
@@ -75,7 +27,7 @@ async fn the_prompt_completes_remembers_and_is_never_blocked() -> anyhow::Result
     let cluster = Cluster::start(&near(&[])).await?;
     let web = Web::serve(bytes(1, 8 * MIB)).await?;
     web.limit(MIB);
-    let mut terminal = Terminal::open(&cluster)?;
+    let mut terminal = open(&cluster)?;
     terminal.sees("ddm> ").await?;
     terminal.press("serv\t").await?;
     terminal.sees("servers ").await?;
