@@ -42,7 +42,7 @@ pub struct Fetch {
     #[command(flatten)]
     pub wish: Wish,
     /// Fetch it from here alone, without the help of file servers
-    #[arg(long, env = "DDM_DIRECT", conflicts_with_all = ["keep", "at", "after", "worker_zones"])]
+    #[arg(long, env = "DDM_DIRECT", conflicts_with_all = ["keep", "at", "after"])]
     pub direct: bool,
 }
 
@@ -50,7 +50,7 @@ pub struct Fetch {
 #[derive(Debug, Clone, Default, Args)]
 pub struct Wish {
     /// Connections that each helping file server uses at the origin [default: 1]
-    #[arg(long, visible_alias = "connections", env = "DDM_ORIGIN_CONNECTIONS", value_parser = clap::value_parser!(u8).range(1..=i64::from(MAX_CONNECTIONS)), value_name = "COUNT")]
+    #[arg(long, visible_alias = "connections", env = "DDM_WORKER_CONNECTIONS", value_parser = clap::value_parser!(u8).range(1..=i64::from(MAX_CONNECTIONS)), value_name = "COUNT")]
     pub origin_connections: Option<u8>,
     /// Begin then: 22:30, 2030-01-31T22:30 (both in your time zone), or 2030-01-31T22:30:00Z
     #[arg(long, value_name = "TIME", conflicts_with = "after")]

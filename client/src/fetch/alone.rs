@@ -117,17 +117,31 @@ impl Alone<'_> {
     async fn attempt(&mut self) -> Result<Option<Digest>, Failed> {
         self.take_up();
         let resume = self.file.as_ref().and_then(|(file, _)| file.resumable());
-        let mut whole = self.origins.whole(&self.wanted.url, resume).await?;
+        let mut whole = self.ask(resume).await?;
         if self.file.is_none() {
             let place = get::place(&self.wanted.target, &whole.name).map_err(Failed::Here)?;
             let file = WholeFile::open(&place, origin_mark(&self.wanted.url))?;
             // An earlier run left bytes of this very version: the rest will do.
             if let Some((from, validator)) = file.resumable().filter(|(_, left)| *left == whole.validator) {
-                whole = self.origins.whole(&self.wanted.url, Some((from, validator))).await?;
+                whole = self.ask(Some((from, validator))).await?;
             }
             self.file = Some((file, place));
         }
         self.receive(whole).await
+    }
+
+    /// Asks for what follows the first bytes of a version, or for all. An origin that has another version now and gives a part of
+    /// it all the same, or no sense, is asked for all: the condition was there for that.
+    async fn ask(&mut self, resume: Option<(u64, Validator)>) -> Result<Whole, Fault> {
+        let conditional = resume.is_some();
+        match self.origins.whole(&self.wanted.url, resume).await {
+            Err(fault) if conditional && matches!(fault.reason, Reason::Changed | Reason::Garbled) => {
+                tracing::debug!(%fault, "what is here cannot be gone on with");
+                self.beginnings += 1;
+                self.origins.whole(&self.wanted.url, None).await
+            }
+            answered => answered,
+        }
     }
 
     /// Goes on with what an earlier run left under the name that the URL gives, if that is what it is: then the origin is not

@@ -174,6 +174,10 @@ impl Job {
     /// Counts a failure against a worker.
     pub(crate) fn blame(&mut self, seat: usize, now: Moment) {
         let Some(worker) = self.worker_mut(seat) else { return };
+        // What fails together, as both leases of a worker do, is one failure.
+        if worker.rests_until.is_some_and(|until| now.at < until) {
+            return;
+        }
         worker.failures += 1;
         let failures = worker.failures.min(FAILURES);
         self.rest(seat, REST * failures, now);

@@ -65,6 +65,17 @@ async fn nobody_needs_a_server_or_a_login_to_fetch_a_file() -> anyhow::Result<()
     Ok(())
 }
 
+/// Waits until a plain download of `a.bin` has noted more than so many bytes.
+async fn until_received(folder: &std::path::Path, bytes: u64) -> anyhow::Result<()> {
+    let journal = folder.join("a.bin.part.journal");
+    eventually("some of it is noted", Duration::from_secs(30), async || {
+        let text = std::fs::read_to_string(&journal).unwrap_or_default();
+        let note: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        Ok(note["received"].as_u64().filter(|had| *had > bytes).map(drop))
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_killed_plain_download_goes_on_where_it_was() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
@@ -72,13 +83,7 @@ async fn a_killed_plain_download_goes_on_where_it_was() -> anyhow::Result<()> {
     web.limit(6 << 20);
     let url = web.url("plain", "a.bin");
     let mut client = piped(stranger(folder.path(), &["--direct", "--json", &url])?)?;
-    let journal = folder.path().join("a.bin.part.journal");
-    eventually("some of it is noted", Duration::from_secs(30), async || {
-        let text = std::fs::read_to_string(&journal).unwrap_or_default();
-        let note: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-        Ok(note["received"].as_u64().filter(|had| *had > 2 * MIB))
-    })
-    .await?;
+    until_received(folder.path(), 2 * MIB).await?;
     client.kill().await?;
     let before = web.sent();
     web.limit(0);
@@ -89,6 +94,23 @@ async fn a_killed_plain_download_goes_on_where_it_was() -> anyhow::Result<()> {
     // What the first one had not noted is fetched again; it notes twice a second.
     let again = web.sent() - before;
     assert!(again <= 10 * MIB, "{again} bytes were fetched the second time");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_changed_meanwhile_is_begun_anew_also_where_the_origin_does_not_heed_conditions() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let web = Web::serve(bytes(1, 12 * MIB)).await?;
+    web.limit(6 << 20);
+    let url = web.url("deaf", "a.bin");
+    let mut client = piped(stranger(folder.path(), &["--direct", "--json", &url])?)?;
+    until_received(folder.path(), 2 * MIB).await?;
+    client.kill().await?;
+    web.change(bytes(2, 12 * MIB));
+    web.limit(0);
+    let output = finish(piped(stranger(folder.path(), &["--direct", "--json", &url])?)?).await?;
+    event(&output, "done")?;
+    assert!(std::fs::read(folder.path().join("a.bin"))? == bytes(2, 12 * MIB));
     Ok(())
 }
 

@@ -117,6 +117,48 @@ async fn a_worker_that_is_cut_off_is_replaced_and_cleans_up_when_it_is_back() ->
 }
 
 #[tokio::test]
+async fn an_origin_that_is_away_for_a_while_ends_no_job_and_excludes_no_worker() -> anyhow::Result<()> {
+    let (file, content) = (FileId::new(), bytes(69, 24 * MIB));
+    let at = |address| async move {
+        let origin = Rogue::start_at(address, file, bytes(69, 24 * MIB).into()).await?;
+        origin.set(Behaviour::Throttle { rate: 4 * MIB });
+        anyhow::Ok(origin)
+    };
+    let origin = at(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+    let cluster = Cluster::start(&patient(&["eu", "eu"])).await?;
+    let id = begin(&cluster, &json!({ "url": origin.url() })).await?;
+    job(&cluster, &id, "both fetch", |info| super::worked(info) == 2).await?;
+    let address = origin.address();
+    drop(origin);
+    // Longer than three tries of each worker.
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    let _origin = at(address).await?;
+    let info = done(&cluster, &id).await?;
+    let workers = info["workers"].as_array().context("workers")?;
+    assert!(workers.iter().all(|worker| worker["state"] != "excluded"), "{info}");
+    assert!(assemble(&cluster, &info).await? == content);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_job_that_takes_long_lets_others_have_its_place_now_and_then() -> anyhow::Result<()> {
+    let (slow, _) = throttled(70, 96 * MIB, MIB).await?;
+    let (quick, content) = throttled(71, 9 * MIB, 64 * MIB).await?;
+    let mut plan = patient(&["eu"]);
+    plan.file_server_args.extend(["--fetches".to_owned(), "1".to_owned()]);
+    let cluster = Cluster::start(&plan).await?;
+    let long = begin(&cluster, &json!({ "url": slow.url() })).await?;
+    job(&cluster, &long, "the long one is worked on", |info| number(&info["fetched"]) > 0).await?;
+    let short = begin(&cluster, &json!({ "url": quick.url() })).await?;
+    let info = done(&cluster, &short).await?;
+    assert!(assemble(&cluster, &info).await? == content);
+    let had = number(&cluster.get(&format!("/v1/jobs/{long}")).await?["fetched"]);
+    assert!(had < 96, "it is not over");
+    job(&cluster, &long, "the long one goes on", |info| number(&info["fetched"]) > had).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_broker_that_is_killed_midway_stops_no_job_and_keeps_none_from_beginning() -> anyhow::Result<()> {
     let broker = RabbitMq::start().await?;
     let cluster = Cluster::start(&Plan { amqp: Some(broker.uri()), ..patient(&["eu", "us"]) }).await?;
