@@ -214,8 +214,10 @@ async fn go_on(
     };
     let (given_up, quorum) = (plan.id, plan.quorum);
     if context.common.json {
-        let event = serde_json::json!({ "event": "begun-anew", "file": anew.id, "given_up": given_up, "live": live, "quorum": quorum });
-        emit(&event);
+        let id = anew.id;
+        emit(
+            &serde_json::json!({ "event": "begun-anew", "file": id, "given_up": given_up, "live": live, "quorum": quorum }),
+        );
     } else {
         tell(&format!("{} begins anew: {live} of the {quorum} servers needed live where it was begun", new.name));
     }
