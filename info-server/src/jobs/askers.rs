@@ -126,9 +126,7 @@ impl Job {
     /// Takes in what an asker has.
     pub(crate) fn progress(&mut self, who: Who, runs: Runs, sha256: Option<Digest>, now: Moment) {
         self.heard(who, now);
-        let count = self.count();
         let Some(asker) = self.askers.get_mut(&who) else { return };
-        let whole = runs.covers(0..count);
         let first = asker.runs.is_none();
         let lost = asker.runs.as_ref().is_some_and(|before| before.iter().any(|run| !runs.covers(run)));
         asker.runs = Some(runs);
@@ -137,8 +135,7 @@ impl Job {
             self.refresh_all(now.at);
         }
         let expected = self.row.expected.map(|(expected, _)| expected);
-        // Only who has all of it can have hashed it.
-        if whole && sha256.is_some() && expected.is_some() && sha256 != expected {
+        if sha256.is_some() && expected.is_some() && sha256 != expected {
             self.examine(now);
         }
         self.settle(now);
