@@ -1,7 +1,10 @@
 //! Fetches a file of the web.
 
+use std::{pin::pin, time::Duration};
+
 use anyhow::{Context as _, bail};
 use jiff::{Timestamp, Zoned};
+use tokio::time;
 use transfer::{
     download::DownloadError,
     info::{InfoError, InfoServer},
@@ -19,6 +22,8 @@ use crate::{
     text,
 };
 
+/// How long an interrupted command waits for the answer to what it asked for, and to taking it back.
+const TAKE_BACK: Duration = Duration::from_secs(1);
 /// How often a job that ended although it was wanted is asked for in all.
 const AGAIN: u32 = 4;
 
@@ -86,8 +91,7 @@ async fn course(context: &Context, asked: &Fetch, display: Display) -> anyhow::R
     }
     let new = new_job(asked)?;
     let info = context.info_server()?.asking_as(wanted.asker);
-    let job = context.cancel.run_until_cancelled(info.ask_for_job(&new)).await.ok_or(DownloadError::Interrupted)?;
-    let job = match job {
+    let job = match ask(context, &info, &new).await? {
         Ok(job) => job,
         // Later, and kept, it can be fetched by servers alone.
         Err(error) if wish.keep || new.start_at.is_some() => return Err(error.into()),
@@ -126,10 +130,24 @@ async fn follow(
         }
         let new = NewJob { start_at: None, ..again.clone() };
         let info = context.info_server()?.asking_as(wanted.asker);
-        let asked = context.cancel.run_until_cancelled(info.ask_for_job(&new)).await;
-        job = asked.ok_or(DownloadError::Interrupted)??;
+        job = ask(context, &info, &new).await??;
     }
     bail!("the job ended {AGAIN} times although it was wanted; start again to resume")
+}
+
+/// Asks for a job. Interrupted meanwhile, it takes back what may have been heard already: else the job would go on for nobody.
+async fn ask(context: &Context, info: &InfoServer, new: &NewJob) -> Result<Result<JobInfo, InfoError>, DownloadError> {
+    let mut asking = pin!(info.ask_for_job(new));
+    if let Some(answer) = context.cancel.run_until_cancelled(asking.as_mut()).await {
+        return Ok(answer);
+    }
+    if let Ok(Ok(job)) = time::timeout(TAKE_BACK, asking).await
+        && !new.keep
+    {
+        // An info-server that does not hear it misses this asker after a while.
+        let _ = time::timeout(TAKE_BACK, info.leave_job(job.id)).await;
+    }
+    Err(DownloadError::Interrupted)
 }
 
 fn new_job(asked: &Fetch) -> anyhow::Result<NewJob> {
