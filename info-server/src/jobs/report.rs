@@ -146,7 +146,9 @@ impl Job {
             // It gave chunks, and now nobody gets any: it is away, not the worker cut off.
             Reason::Unreachable if self.origin_is_away(now.at) => {
                 self.trouble = Some(Reason::Unreachable);
-                self.rest(seat, OUTAGE_REST, now);
+                if let Some(worker) = self.workers.get_mut(seat) {
+                    worker.rests_until = Some(now.at + OUTAGE_REST);
+                }
             }
             Reason::Changed => {
                 if self.doubt.is_none() {
@@ -165,12 +167,6 @@ impl Job {
         self.chunks.iter().any(|chunk| chunk.first.is_some()) && (SILENT..OUTAGE).contains(&silent)
     }
 
-    fn rest(&mut self, seat: usize, rest: Duration, now: Moment) {
-        if let Some(worker) = self.workers.get_mut(seat) {
-            worker.rests_until = Some(now.at + rest);
-        }
-    }
-
     /// Counts a failure against a worker.
     pub(crate) fn blame(&mut self, seat: usize, now: Moment) {
         let Some(worker) = self.worker_mut(seat) else { return };
@@ -179,9 +175,7 @@ impl Job {
             return;
         }
         worker.failures += 1;
-        let failures = worker.failures.min(FAILURES);
-        self.rest(seat, REST * failures, now);
-        let Some(worker) = self.worker_mut(seat) else { return };
+        worker.rests_until = Some(now.at + REST * worker.failures.min(FAILURES));
         if worker.failures >= FAILURES && !worker.excluded {
             worker.excluded = true;
             tracing::warn!(server = %worker.server, "a worker failed too often at a job and gets no more of its spans");
