@@ -12,6 +12,7 @@ packages() {
 need_cargo_tools() {
   export PATH=$PATH:$work/tools/bin
   command -v cargo-deb >/dev/null && command -v cargo-generate-rpm >/dev/null && return
-  # Unoptimised: they are compiled far longer than they run.
-  cargo install --quiet --locked --debug --root "$work/tools" cargo-deb cargo-generate-rpm
+  # Unoptimised: they are compiled far longer than they run. What both are built of is built once.
+  CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=$work/tools/target \
+    cargo install --quiet --locked --debug --root "$work/tools" cargo-deb cargo-generate-rpm
 }

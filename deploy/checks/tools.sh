@@ -32,10 +32,11 @@ prepare() {
   need curl
   need openssl
   find_compose
-  make_base_images
   # As a newcomer has it after the README's first build; with ddm-local, so that its libraries are not built anew.
   cargo build --release --locked --bins "${programs[@]/#/--package=ddm-}" --package=ddm-local
   export PATH=$PWD/target/release:$PATH
+  make_base_images
+  ((compile)) || take_programs
 }
 
 clean_up() {
@@ -69,15 +70,22 @@ debian_mirror() {
 }
 
 make_base_images() {
-  local image missing=0
-  for image in debian:trixie-slim rust:1.95-slim-trixie rabbitmq:4.0 ddm-checks; do
-    docker image inspect "$image" >/dev/null 2>&1 || missing=1
-  done
-  ((missing)) || return 0
+  local images=(debian rabbitmq checks)
+  ((!compile)) || images+=(rust)
   need mmdebstrap
   # The images trust whom this host trusts.
   local ca=${DDM_SITE_CA:-/etc/ssl/certs/ca-certificates.crt}
-  deploy/base-images ${ca:+--ca "$ca"} debian rust rabbitmq checks
+  deploy/base-images ${ca:+--ca "$ca"} "${images[@]}"
+}
+
+# Compiling everything once more would take longer than all parts together.
+take_programs() {
+  local program
+  rm -rf "$work/out"
+  mkdir "$work/out"
+  for program in "${programs[@]}"; do strip -o "$work/out/ddm-$program" "target/release/ddm-$program"; done
+  tar -C "$work" -c out | docker import - ddm-programs >/dev/null
+  export DDM_PROGRAMS_IMAGE=ddm-programs
 }
 
 need() {
