@@ -6,11 +6,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use wire::{
     JobId,
     job::{JobState, Reason},
@@ -38,12 +38,14 @@ mod ticks;
 #[cfg(test)]
 mod trials;
 mod tries;
+pub(crate) mod turns;
 mod view;
 
 use asking::Asking;
 use board::Board;
 use holdings::Holdings;
 use job::Moment;
+use turns::{Turn, Turns};
 
 /// Requests that may wait for a decision; beyond this the caller is told to come back.
 const QUEUE: usize = 4096;
@@ -51,7 +53,7 @@ const QUEUE: usize = 4096;
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Event streams open at once, altogether and of one account.
 const STREAMS: usize = 1024;
-const STREAMS_EACH: u32 = 64;
+const STREAMS_EACH: usize = 64;
 
 /// What is decided on the jobs; it returns what answers the caller once that is on disk.
 type Act = Box<dyn FnOnce(&mut Board, Moment) -> Answering + Send>;
@@ -65,8 +67,7 @@ pub(crate) struct Jobs {
     pub(crate) changed: watch::Sender<u64>,
     pub(crate) asking: Asking,
     pub(crate) numbers: Mutex<Numbers>,
-    streams: Arc<Semaphore>,
-    streams_of: Arc<Mutex<BTreeMap<i64, u32>>>,
+    streams: Turns,
 }
 
 /// The other end, to be run as a task.
@@ -96,8 +97,7 @@ pub(crate) fn channel(asking: Asking) -> (Jobs, Inbox) {
         changed: watch::Sender::new(0),
         asking,
         numbers: Mutex::default(),
-        streams: Arc::new(Semaphore::new(STREAMS)),
-        streams_of: Arc::default(),
+        streams: Turns::new(STREAMS, STREAMS_EACH),
     };
     (jobs, Inbox(inbox))
 }
@@ -136,35 +136,8 @@ impl Jobs {
     }
 
     /// The right to one more stream of events.
-    pub(crate) fn stream(&self, user: i64) -> Option<StreamTurn> {
-        let turn = self.streams.clone().try_acquire_owned().ok()?;
-        let mut of = lock(&self.streams_of);
-        let count = of.entry(user).or_default();
-        if *count >= STREAMS_EACH {
-            return None;
-        }
-        *count += 1;
-        Some(StreamTurn { of: self.streams_of.clone(), user, _turn: turn })
-    }
-}
-
-/// One open stream.
-#[derive(Debug)]
-pub(crate) struct StreamTurn {
-    of: Arc<Mutex<BTreeMap<i64, u32>>>,
-    user: i64,
-    _turn: tokio::sync::OwnedSemaphorePermit,
-}
-
-impl Drop for StreamTurn {
-    fn drop(&mut self) {
-        let mut of = lock(&self.of);
-        if let Some(count) = of.get_mut(&self.user) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                of.remove(&self.user);
-            }
-        }
+    pub(crate) fn stream(&self, user: i64) -> Option<Turn> {
+        self.streams.try_take(user)
     }
 }
 

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use origin::{Guard, Origins, Reach, Wanted};
-use tokio::sync::Semaphore;
 use wire::{
     Digest, Hasher, Layout, OriginUrl,
     job::{Reason, Validator},
 };
 
-use super::board::Found;
+use super::{board::Found, turns::Turns};
 
-/// Requests at once; further ones wait.
+/// Requests at once, altogether and of one account; further ones wait.
 const AT_ONCE: usize = 32;
+const EACH: usize = 8;
 /// How long one may wait for its turn.
 const TURN: Duration = Duration::from_secs(10);
 /// How long the fetching of one chunk may take.
@@ -22,7 +22,7 @@ const CHUNK: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub(crate) struct Asking {
     origins: Origins,
-    turns: Semaphore,
+    turns: Turns,
     sizes: (u64, u64),
 }
 
@@ -40,12 +40,12 @@ pub(crate) enum Answer {
 impl Asking {
     /// `sizes`: what is smaller or larger is not fetched in parts.
     pub(crate) fn new(reach: &Reach, sizes: (u64, u64)) -> anyhow::Result<Self> {
-        Ok(Self { origins: Origins::new(reach, Guard::PublicOnly)?, turns: Semaphore::new(AT_ONCE), sizes })
+        Ok(Self { origins: Origins::new(reach, Guard::PublicOnly)?, turns: Turns::new(AT_ONCE, EACH), sizes })
     }
 
-    /// Asks what an origin has; `known` tells whether a SHA-256 of the content is.
-    pub(crate) async fn probe(&self, url: &OriginUrl, known: bool) -> Answer {
-        let Ok(Ok(_turn)) = tokio::time::timeout(TURN, self.turns.acquire()).await else {
+    /// Asks what an origin has, for an account; `known` tells whether a SHA-256 of the content is.
+    pub(crate) async fn probe(&self, user: i64, url: &OriginUrl, known: bool) -> Answer {
+        let Some(_turn) = self.turns.take(user, TURN).await else {
             return Answer::No(Reason::Busy);
         };
         let probe = match self.origins.probe(url).await {
@@ -66,15 +66,15 @@ impl Asking {
         }
     }
 
-    /// The SHA-256 of one chunk, fetched here.
+    /// The SHA-256 of one chunk, fetched here for an account.
     pub(crate) async fn chunk(
         &self,
-        url: &OriginUrl,
+        (user, url): (i64, &OriginUrl),
         (size, chunk_size): (u64, u64),
         validator: Validator,
         n: u32,
     ) -> Option<Digest> {
-        let _turn = tokio::time::timeout(TURN, self.turns.acquire()).await.ok()?.ok()?;
+        let _turn = self.turns.take(user, TURN).await?;
         let layout = Layout::checked(size, chunk_size).ok()?;
         let bytes = layout.bytes_of(layout.chunk(n)?);
         let fetched = async {

@@ -170,16 +170,16 @@ impl Driver {
 type Running = std::pin::Pin<Box<dyn Future<Output = Errand> + Send>>;
 
 fn probe(state: Arc<State>, job: &Job) -> Running {
-    let (id, url, known) = (job.id(), job.row.url.clone(), job.row.expected.is_some());
-    Box::pin(async move { Errand::Probed(id, Box::new(state.jobs.asking.probe(&url, known).await)) })
+    let (id, owner, url, known) = (job.id(), job.row.owner, job.row.url.clone(), job.row.expected.is_some());
+    Box::pin(async move { Errand::Probed(id, Box::new(state.jobs.asking.probe(owner, &url, known).await)) })
 }
 
 fn judge(state: Arc<State>, job: &Job, n: u32) -> Running {
-    let (id, url) = (job.id(), job.row.url.clone());
+    let (id, owner, url) = (job.id(), job.row.owner, job.row.url.clone());
     let content = job.row.content.clone();
     Box::pin(async move {
         let digest = match content {
-            Some(it) => state.jobs.asking.chunk(&url, (it.size, it.chunk_size), it.validator, n).await,
+            Some(it) => state.jobs.asking.chunk((owner, &url), (it.size, it.chunk_size), it.validator, n).await,
             None => None,
         };
         Errand::Judged(id, n, digest)

@@ -63,7 +63,7 @@ pub(super) async fn create_job(
         if let Some(joined) = join(&state, who, &new).await? {
             return Ok((StatusCode::OK, axum::Json(joined)));
         }
-        match ask(&state, &new).await? {
+        match ask(&state, who.user, &new).await? {
             Ok(found) => Some(found),
             Err(direct) => return Ok((StatusCode::OK, axum::Json(*direct))),
         }
@@ -150,8 +150,8 @@ async fn join(state: &State, who: Who, new: &NewJob) -> Result<Option<JobInfo>> 
 }
 
 /// Asks the origin; what the caller is told at once when the URL is not fetched together.
-async fn ask(state: &State, new: &NewJob) -> Result<std::result::Result<Found, Box<JobInfo>>> {
-    match state.jobs.asking.probe(&new.url, new.sha256.is_some()).await {
+async fn ask(state: &State, user: i64, new: &NewJob) -> Result<std::result::Result<Found, Box<JobInfo>>> {
+    match state.jobs.asking.probe(user, &new.url, new.sha256.is_some()).await {
         Answer::Parts(found) if found.sha256.is_some() && new.sha256.is_some() && found.sha256 != new.sha256 => {
             Err(refused(Reason::WrongDigest))
         }

@@ -10,6 +10,7 @@ use axum::{
     response::sse::{Event, Sse},
 };
 use futures::{Stream, stream};
+use jiff::Timestamp;
 use lifecycle::{
     api::Gone,
     http::{Path, Query},
@@ -30,9 +31,9 @@ use crate::{
     caller::Reader,
     error::{Error, Result},
     jobs::{
-        StreamTurn,
         askers::{Crowded, Who},
         board::NoRoom,
+        turns::Turn,
     },
 };
 
@@ -43,6 +44,8 @@ const GLANCE: Duration = Duration::from_millis(100);
 /// Between two accounts of the job while it changes, and while it does not.
 const JOB: Duration = Duration::from_millis(500);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Between two looks at whether the log-in that opened a stream still stands.
+const LOG_IN: Duration = Duration::from_secs(5);
 /// How long a stream waits for a decision that is stored slowly before it tries again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -50,7 +53,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 ///
 /// `event: job` carries a job, at once and whenever it changes, at most twice a second, and every 10 seconds at least;
 /// `event: chunks` a list of fetched chunks, all at the start and what is new afterwards. After a change of `generation` all
-/// are told again. The stream ends when the job is forgotten, and when its asker left it.
+/// are told again. The stream ends when the job is forgotten, and when its asker left it, and when the log-in that opened it has ended.
 #[utoipa::path(
     get,
     path = "/v1/jobs/{id}/events",
@@ -87,6 +90,7 @@ pub(super) async fn show_job_events(
         generation: 0,
         last: None,
         glanced: None,
+        logged_in: Instant::now(),
         _turn: turn,
     };
     Ok(Sse::new(stream::unfold(telling, Telling::next)))
@@ -106,7 +110,9 @@ struct Telling {
     /// When the job was last told, and what.
     last: Option<(Instant, JobInfo)>,
     glanced: Option<Instant>,
-    _turn: StreamTurn,
+    /// When the log-in was last seen to stand.
+    logged_in: Instant,
+    _turn: Turn,
 }
 
 impl Telling {
@@ -145,8 +151,14 @@ impl Telling {
         tokio::time::sleep_until((glanced + GLANCE).into()).await;
     }
 
-    /// The job, its version, and the chunks that are new; none when it is forgotten, or the asker left it.
-    async fn look(&self) -> Result<Option<(JobInfo, u64, Vec<FetchedChunk>)>> {
+    /// The job, its version, and the chunks that are new; none when it is forgotten, the asker left it, or their log-in has ended.
+    async fn look(&mut self) -> Result<Option<(JobInfo, u64, Vec<FetchedChunk>)>> {
+        if self.logged_in.elapsed() >= LOG_IN {
+            if self.state.store.session_user(self.reader.session, Timestamp::now()).await?.is_none() {
+                return Ok(None);
+            }
+            self.logged_in = Instant::now();
+        }
         let (id, who, viewer) = (self.id, self.who, viewer(&self.reader));
         let (zones, told, generation) = (zones(&self.state), self.told, self.generation);
         let looked = self.state.jobs.act(move |board, now| {

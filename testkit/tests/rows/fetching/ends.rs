@@ -5,11 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::bail;
+use bytes::Bytes;
 use ddm_testkit::{
-    cluster::{Cluster, finish},
+    cluster::{ADMIN, Cluster, finish},
     process::eventually,
 };
+use futures::{Stream, StreamExt as _};
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use super::{
     scene::{SIZE, fetched, job, near, near_with, noted, signal, state, until_noted},
@@ -35,6 +39,36 @@ async fn a_killed_client_goes_on_and_fetches_no_verified_chunk_again() -> anyhow
     let done = event(&output, "done")?;
     assert!(std::fs::read(cluster.path("x.bin"))? == bytes(1, SIZE));
     assert!(number(&done["report"]["resumed"]) >= had * MIB, "{had} chunks were there: {done}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_open_stream_of_a_job_ends_with_the_log_in_that_opened_it() -> anyhow::Result<()> {
+    let cluster = Cluster::start(&near_with(&["eu"], &["--asker-grace", "4s"])).await?;
+    let web = Web::serve(bytes(1, 64 * MIB)).await?;
+    web.limit(MIB);
+    let (mine, other) = (cluster.log_in(ADMIN).await?, cluster.log_in(ADMIN).await?);
+    let jobs = format!("{}/v1/jobs", cluster.info_url());
+    let new = json!({ "url": web.url("plain", "x.bin") });
+    let asked = cluster.http.post(&jobs).bearer_auth(&mine).json(&new).send().await?.error_for_status()?;
+    let id = asked.json::<Value>().await?["id"].as_str().unwrap().to_owned();
+    let open = async |token: &str| {
+        let asked = cluster.http.get(format!("{jobs}/{id}/events")).bearer_auth(token).send().await?;
+        anyhow::Ok(asked.error_for_status()?.bytes_stream())
+    };
+    let (mut ended, mut stands) = (open(&mine).await?, open(&other).await?);
+    let gone = cluster.http.delete(format!("{}/v1/sessions/current", cluster.info_url())).bearer_auth(&mine);
+    assert!(gone.send().await?.status().is_success());
+    let told = async |stream: &mut (dyn Stream<Item = reqwest::Result<Bytes>> + Unpin)| {
+        while let Some(told) = stream.next().await {
+            told?;
+        }
+        reqwest::Result::Ok(())
+    };
+    tokio::select! {
+        ended = tokio::time::timeout(Duration::from_secs(15), told(&mut ended)) => ended??,
+        _ = told(&mut stands) => bail!("the stream of another log-in ended"),
+    }
     Ok(())
 }
 
