@@ -40,13 +40,18 @@ fn main() -> ExitCode {
     exit.into()
 }
 
-/// The first signal ends the command soon and resumably.
+/// The first signal ends the command soon and resumably, the second one at once: what is on disk can be resumed as after a kill.
 async fn cancel_on_signal(cancel: CancellationToken) {
     if let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        let mut signalled = async || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        signalled().await;
         cancel.cancel();
+        signalled().await;
+        std::process::exit(Exit::Interrupted as i32);
     }
 }
