@@ -33,6 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(1800);
 /// What one download took.
 struct Taken {
     wall: Duration,
+    /// Until the info-server knew that all was fetched.
+    fetched: Option<Duration>,
     /// From the first fetched chunk that the info-server knew of to the first byte in the client's file.
     first: Option<Duration>,
     /// Bytes that left the origin for each byte of the file.
@@ -54,15 +56,19 @@ async fn main() -> anyhow::Result<()> {
     SmallRng::seed_from_u64(mib).fill_bytes(&mut content);
     let content = Bytes::from(content);
     println!("{mib} MiB, each worker's link {mbit} Mbit/s\n");
-    println!("| workers | wall | speed-up | bytes left the origin / file | first byte after the first chunk |");
-    println!("|---|---|---|---|---|");
+    println!(
+        "| workers | wall | fetched after | speed-up | bytes left the origin / file | first byte after the first chunk |"
+    );
+    println!("|---|---|---|---|---|---|");
     let mut alone = None;
     for count in counts {
         let taken = fetch(&content, mbit, usize::try_from(count)?, false).await?;
         let one = *alone.get_or_insert(taken.wall);
-        let first = taken.first.map_or_else(|| "-".to_owned(), |first| format!("{:.2} s", first.as_secs_f64()));
+        let seconds =
+            |it: Option<Duration>| it.map_or_else(|| "-".to_owned(), |it| format!("{:.2} s", it.as_secs_f64()));
+        let (fetched, first) = (seconds(taken.fetched), seconds(taken.first));
         let (wall, speed_up) = (taken.wall.as_secs_f64(), one.as_secs_f64() / taken.wall.as_secs_f64());
-        println!("| {count} | {wall:.1} s | {speed_up:.2} | {:.4} | {first} |", taken.left);
+        println!("| {count} | {wall:.1} s | {fetched} | {speed_up:.2} | {:.4} | {first} |", taken.left);
     }
     let taken = fetch(&content, mbit, 3, true).await?;
     let (rest, share) = taken.rest.context("one was killed")?;
@@ -86,20 +92,23 @@ async fn fetch(content: &Bytes, mbit: u64, workers: usize, kill: bool) -> anyhow
     let client = cluster.spawn_client(&["--json", "-o", "got.bin", &url])?;
     let mut ended = std::pin::pin!(finish(client));
     let part = cluster.path("got.bin.part");
-    let (mut fetched, mut first, mut killed) = (None, None, None);
+    let (mut began, mut fetched, mut first, mut killed) = (None, None, None, None);
     let output = loop {
         tokio::select! {
             output = &mut ended => break output?,
             () = tokio::time::sleep(Duration::from_millis(50)) => {}
         }
-        if first.is_none() || (kill && killed.is_none()) {
+        if first.is_none() || fetched.is_none() {
             let share = progress(&cluster).await?;
             if share > 0.0 {
-                fetched.get_or_insert_with(Instant::now);
+                began.get_or_insert_with(Instant::now);
+            }
+            if share >= 1.0 {
+                fetched.get_or_insert_with(|| begun.elapsed());
             }
             let written =
                 std::fs::metadata(&part).is_ok_and(|found| std::os::unix::fs::MetadataExt::blocks(&found) > 0);
-            first = first.or_else(|| Some(fetched?.elapsed()).filter(|_| written));
+            first = first.or_else(|| Some(began?.elapsed()).filter(|_| written));
             if kill && killed.is_none() && share > 0.4 {
                 cluster.take_server(0)?.kill().await?;
                 killed = Some((Instant::now(), 1.0 - share));
@@ -111,7 +120,7 @@ async fn fetch(content: &Bytes, mbit: u64, workers: usize, kill: bool) -> anyhow
     let rest = killed.map(|(at, share)| (at.elapsed(), share));
     ensure!(std::fs::read(cluster.path("got.bin"))? == *content, "what came is not what the origin has");
     let size = real(u64::try_from(content.len())?);
-    Ok(Taken { wall, first, left: real(origin.sent()) / size, rest })
+    Ok(Taken { wall, fetched, first, left: real(origin.sent()) / size, rest })
 }
 
 /// Workers with capped links, and an origin that has none.

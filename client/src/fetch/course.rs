@@ -36,8 +36,9 @@ use crate::{
     text,
 };
 
-/// Requests in flight at each worker.
-const CONNECTIONS: usize = 4;
+/// Requests in flight at each worker. Its link is full of what it fetches itself: the congestion control of few connections (BBR)
+/// then keeps too little under way to fill the other direction.
+const CONNECTIONS: usize = 16;
 /// How long the info-server may take to hear that one has left: at most this when a signal ended it.
 const LEAVE: Duration = Duration::from_secs(1);
 /// Between two tries to begin.
@@ -222,6 +223,8 @@ impl Course<'_> {
     async fn take(&self, token: &mut Option<IssuedToken>) -> anyhow::Result<Option<Complete>> {
         let file = self.shared.known().file().context("the job has no file")?;
         self.learn_all(file, token).await?;
+        // It ended meanwhile.
+        let Some(token) = token.clone() else { return Ok(None) };
         let place = self.place()?;
         let (epoch, kin, manifest, sources) = {
             let known = self.shared.known();
@@ -238,7 +241,6 @@ impl Course<'_> {
             progress: self.progress.clone(),
             cancel: child.clone(),
         };
-        let token = token.clone().context("the info-server gave no token for this job")?;
         let job = Job { manifest, sources, token };
         let turned = self.watch_turn(epoch, child);
         // Not dropped midway: the `.part` file must be free again before anything else is done with it.
@@ -261,8 +263,11 @@ impl Course<'_> {
         loop {
             let turn = {
                 let known = self.shared.known();
-                let over = matches!(known.job.state, JobState::Direct | JobState::Failed | JobState::Stopped);
-                if known.epoch != epoch { Some(Turn::Anew) } else { over.then_some(Turn::Over) }
+                if known.epoch != epoch {
+                    Some(Turn::Anew)
+                } else {
+                    is_fruitless(known.job.state).then_some(Turn::Over)
+                }
             };
             if turn.is_some() {
                 engine.cancel();
@@ -283,6 +288,7 @@ impl Course<'_> {
             match asked.await.ok_or(DownloadError::Interrupted)? {
                 Ok(fresh) => {
                     *token = fresh.or(token.take());
+                    ensure!(token.is_some(), "the info-server gave no token for this job");
                     return Ok(());
                 }
                 // Whoever has a token goes on with what is known.
@@ -290,7 +296,7 @@ impl Course<'_> {
                 Err(error) if error.status().is_some() || begun.elapsed() > self.wanted.target.wait => {
                     // The state, which may be on its way, says more than a 404.
                     time::sleep(RETRY).await;
-                    return if self.shared.known().job.state.is_over() { Ok(()) } else { Err(error.into()) };
+                    return if is_fruitless(self.shared.known().job.state) { Ok(()) } else { Err(error.into()) };
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the job's file cannot be begun yet");
@@ -309,6 +315,11 @@ impl Course<'_> {
         });
         Ok(details.download)
     }
+}
+
+/// Whether a job ended without a result.
+const fn is_fruitless(state: JobState) -> bool {
+    matches!(state, JobState::Direct | JobState::Failed | JobState::Stopped)
 }
 
 /// Runs the engine; whoever waits beside it is let go when it ends.
