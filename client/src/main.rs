@@ -1,10 +1,14 @@
 //! `ddm-client`: parse, then carry out one command.
 
-use std::process::ExitCode;
+use std::{io::stdin, process::ExitCode, time::Duration};
 
 use ddm_client::{Exit, cli, session};
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+/// Signals closer together are one wish: a terminal and a wrapper may both pass it on.
+const AGAIN: Duration = Duration::from_millis(300);
 
 fn main() -> ExitCode {
     let file = session::folder().map(|folder| folder.join("client.toml"));
@@ -40,18 +44,26 @@ fn main() -> ExitCode {
     exit.into()
 }
 
-/// The first signal ends the command soon and resumably, the second one at once: what is on disk can be resumed as after a kill.
+/// The first signal ends the command soon and resumably, a second one at once: what is on disk can be resumed as after a kill.
 async fn cancel_on_signal(cancel: CancellationToken) {
-    if let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        let mut signalled = async || {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
-        signalled().await;
+    // A prompt changes it while it waits.
+    let terminal = tcgetattr(stdin()).ok();
+    if signalled().await.is_ok() {
         cancel.cancel();
-        signalled().await;
-        std::process::exit(Exit::Interrupted as i32);
+        tokio::time::sleep(AGAIN).await;
+        if signalled().await.is_ok() {
+            let _ = terminal.map(|terminal| tcsetattr(stdin(), OptionalActions::Now, &terminal));
+            std::process::exit(Exit::Interrupted as i32);
+        }
     }
+}
+
+/// Waits for a signal that comes from now on.
+async fn signalled() -> std::io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
 }

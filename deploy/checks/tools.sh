@@ -36,7 +36,7 @@ prepare() {
   cargo build --release --locked --bins "${programs[@]/#/--package=ddm-}" --package=ddm-local
   export PATH=$PWD/target/release:$PATH
   make_base_images
-  ((compile)) || take_programs
+  if ((compile)); then unset DDM_PROGRAMS_IMAGE; else take_programs; fi
 }
 
 clean_up() {
@@ -70,8 +70,12 @@ debian_mirror() {
 }
 
 make_base_images() {
-  local images=(debian rabbitmq checks)
+  local images=(debian rabbitmq checks) name missing=0
   ((!compile)) || images+=(rust)
+  for name in debian:trixie-slim rabbitmq:4.0 ddm-checks $( ((!compile)) || echo rust:1.95-slim-trixie); do
+    docker image inspect "$name" >/dev/null 2>&1 || missing=1
+  done
+  ((missing)) || return 0
   need mmdebstrap
   # The images trust whom this host trusts.
   local ca=${DDM_SITE_CA:-/etc/ssl/certs/ca-certificates.crt}
@@ -84,7 +88,7 @@ take_programs() {
   rm -rf "$work/out"
   mkdir "$work/out"
   for program in "${programs[@]}"; do strip -o "$work/out/ddm-$program" "target/release/ddm-$program"; done
-  tar -C "$work" -c out | docker import - ddm-programs >/dev/null
+  tar --owner=0 --group=0 -C "$work" -c out | docker import - ddm-programs >/dev/null
   export DDM_PROGRAMS_IMAGE=ddm-programs
 }
 

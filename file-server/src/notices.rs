@@ -16,10 +16,11 @@ use crate::{catchup::Follower, server::Server};
 const WAIT: Duration = Duration::from_secs(20);
 /// How long the broker may take for what the info-server has told of.
 const GRACE: Duration = Duration::from_millis(200);
-/// After news, until the info-server is asked again.
+/// After news, until the info-server is asked again; also from one look to the next for the first fact of all, which says of which
+/// epoch news is to be.
 const REST: Duration = Duration::from_millis(250);
-/// After an answer that did not wait, or none; heartbeats tell of outages.
-const PAUSE: Duration = Duration::from_secs(3);
+/// After an answer that did not wait, or none.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Asks all the time, until `shutdown`.
 pub(crate) async fn keep_asking(
@@ -43,7 +44,7 @@ pub(crate) async fn keep_asking(
 /// Asks once; how long to wait before the next time.
 async fn ask(server: &Server, follower: &Follower) -> Duration {
     let Ok(cursors) = server.store.cursors().await else { return PAUSE };
-    let Some(epoch) = cursors.epoch else { return PAUSE };
+    let Some(epoch) = cursors.epoch else { return REST };
     let asked = Instant::now();
     let Ok(told) = server.info.notice(epoch, cursors.of(&Stream::All), WAIT).await else { return PAUSE };
     if told.epoch == epoch && told.as_of <= cursors.of(&Stream::All) {

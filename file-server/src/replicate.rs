@@ -258,6 +258,7 @@ impl Replicator {
             client: self.client.clone(),
             settings: Settings {
                 connections: CONNECTIONS,
+                fast_connections: 0,
                 wait: WAIT,
                 pace: self.server.pace.clone(),
                 keep_near: true,

@@ -129,11 +129,12 @@ async fn download(context: &Context, fleet: &mut Fleet, file: FileId, folder: &P
     let servers = context.info_server()?.servers().await?.servers;
     let fetching = get::fetch(context, &get, display, (progress.clone(), notices));
     tokio::pin!(fetching);
+    // Whoever was told to stop counts, also when the others are done before it has stopped.
     let mut stopped = None;
     let fetched = tokio::select! {
         fetched = &mut fetching => fetched,
-        dropped = stop_busiest(fleet, &progress, &servers) => {
-            stopped = dropped?;
+        dropped = stop_busiest(fleet, &progress, (&servers, &mut stopped)) => {
+            dropped?;
             fetching.await
         }
     };
@@ -146,12 +147,12 @@ async fn download(context: &Context, fleet: &mut Fleet, file: FileId, folder: &P
     Ok(())
 }
 
-/// Waits until some of the file is there, then drops the server that gave most of it; says which, and when.
+/// Waits until some of the file is there, then drops the server that gave most of it; notes which, and when.
 async fn stop_busiest(
     fleet: &mut Fleet,
     progress: &Progress,
-    servers: &[ServerInfo],
-) -> anyhow::Result<Option<(ServerId, u64)>> {
+    (servers, stopped): (&[ServerInfo], &mut Option<(ServerId, u64)>),
+) -> anyhow::Result<()> {
     let percent = |now: &Snapshot| (now.bytes_done * 100).checked_div(now.bytes_total).unwrap_or(0);
     let mut now = progress.snapshot();
     while percent(&now) < STOP_AT || servers.len() < 2 {
@@ -159,9 +160,9 @@ async fn stop_busiest(
         now = progress.snapshot();
     }
     let busiest = now.sources.iter().max_by_key(|source| source.bytes).map(|source| &source.server);
-    let Some(server) = servers.iter().find(|server| Some(&server.id) == busiest) else { return Ok(None) };
-    fleet.drop_file_server(server.url.port()).await?;
-    Ok(Some((server.id.clone(), percent(&now))))
+    let Some(server) = servers.iter().find(|server| Some(&server.id) == busiest) else { return Ok(()) };
+    *stopped = Some((server.id.clone(), percent(&now)));
+    fleet.drop_file_server(server.url.port()).await
 }
 
 fn next_steps(fleet: &Fleet, home: &Path, file: FileId) {

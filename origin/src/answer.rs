@@ -30,7 +30,7 @@ pub(crate) fn probe(url: &OriginUrl, at: &OriginUrl, status: StatusCode, headers
         (StatusCode::RANGE_NOT_SATISFIABLE, Some(ContentRange::Unsatisfied { len: 0 })) => (Some(0), false),
         _ => return Err(Fault::of_status(status, headers)),
     };
-    plain(url, headers)?;
+    plain(at, headers)?;
     Ok(Probe {
         size,
         ranges,
@@ -167,5 +167,27 @@ pub(crate) fn whole(
             Err(Fault::changed(format!("status {}", status.as_u16())))
         }
         _ => Err(Fault::of_status(status, headers)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::{CONTENT_ENCODING, CONTENT_RANGE};
+
+    use super::*;
+
+    #[test]
+    fn a_coding_is_judged_by_the_address_that_answers_in_probes_as_in_ranges() {
+        let (packed, other) = ("http://x/a.tar.gz".parse().unwrap(), "http://x/objects/7".parse().unwrap());
+        let headers = HeaderMap::from_iter([
+            (CONTENT_ENCODING, "gzip".parse().unwrap()),
+            (CONTENT_RANGE, "bytes 0-0/9".parse().unwrap()),
+        ]);
+        let wanted = Wanted { size: 9, validator: Validator::None };
+        for (asked, at, right) in [(&packed, &packed, true), (&packed, &other, false), (&other, &packed, true)] {
+            assert_eq!(probe(asked, at, StatusCode::PARTIAL_CONTENT, &headers).is_ok(), right, "{asked} {at}");
+            let part = range(at, StatusCode::PARTIAL_CONTENT, &headers, &wanted, &(0..1));
+            assert_eq!(part.is_ok(), right, "{asked} {at}");
+        }
     }
 }

@@ -47,6 +47,9 @@ pub struct Settings {
     /// Requests in flight at one source, at least 1. Two keep a line full while one of them ends; lines with much delay
     /// or loss gain from more.
     pub connections: usize,
+    /// Up to so many, when these are more, at a source that gives each of them a fair rate: lines that are busy in the other
+    /// direction, too, are not filled by few connections.
+    pub fast_connections: usize,
     /// How long to wait, without a verified chunk, when no source is left.
     pub wait: Duration,
     /// How fast bytes may come.
@@ -58,7 +61,13 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { connections: 2, wait: Duration::from_secs(60), pace: Pace::default(), keep_near: false }
+        Self {
+            connections: 2,
+            fast_connections: 0,
+            wait: Duration::from_secs(60),
+            pace: Pace::default(),
+            keep_near: false,
+        }
     }
 }
 

@@ -103,6 +103,8 @@ pub struct Missing {
 pub struct Schedule {
     layout: Layout,
     connections: usize,
+    /// As many at a source that gives each of them [`choose::FAIR_RATE`].
+    fast_connections: usize,
     /// Whether nearer sources keep farther ones out however little they give.
     keeps_near: bool,
     /// When a source that was kept out was tried last.
@@ -191,6 +193,7 @@ impl Schedule {
         Self {
             layout,
             connections: connections.max(1),
+            fast_connections: 0,
             keeps_near: false,
             tried_far: None,
             sources: Vec::new(),
@@ -213,6 +216,12 @@ impl Schedule {
     #[must_use]
     pub fn keep_near(self) -> Self {
         Self { keeps_near: true, ..self }
+    }
+
+    /// A schedule with up to `connections` requests at a source, if these are more, as long as each gets a fair rate.
+    #[must_use]
+    pub fn more_at_fast_sources(self, connections: usize) -> Self {
+        Self { fast_connections: connections, ..self }
     }
 
     /// Adds a source that holds `runs`. One of a higher `tier` is left alone while those of lower tiers live and keep up.

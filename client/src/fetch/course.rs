@@ -36,9 +36,10 @@ use crate::{
     text,
 };
 
-/// Requests in flight at each worker. Its link is full of what it fetches itself: the congestion control of few connections (BBR)
-/// then keeps too little under way to fill the other direction.
-const CONNECTIONS: usize = 16;
+/// Requests in flight at each worker, and at one that is fast. Its link is full of what it fetches itself: the congestion control
+/// of few connections (BBR) then keeps too little under way to fill the other direction.
+const CONNECTIONS: usize = 4;
+const FAST_CONNECTIONS: usize = 16;
 /// How long the info-server may take to hear that one has left: at most this when a signal ended it.
 const LEAVE: Duration = Duration::from_secs(1);
 /// Between two tries to begin.
@@ -236,7 +237,12 @@ impl Course<'_> {
         let child = self.context.cancel.child_token();
         let engine = Engine {
             client: self.context.http()?,
-            settings: Settings { connections: CONNECTIONS, wait: self.wanted.target.wait, ..Settings::default() },
+            settings: Settings {
+                connections: CONNECTIONS,
+                fast_connections: FAST_CONNECTIONS,
+                wait: self.wanted.target.wait,
+                ..Settings::default()
+            },
             directory: Arc::new(JobDirectory::new(Arc::clone(&self.shared), file)),
             progress: self.progress.clone(),
             cancel: child.clone(),

@@ -58,8 +58,8 @@ impl Asking {
         let known = known || probe.sha256.is_some();
         match parts(&probe, known, self.sizes) {
             Ok(size) => {
-                let origin::Probe { validator, sha256, name, .. } = probe;
-                Answer::Parts(Found { name, size, validator, sha256 })
+                let origin::Probe { validator, sha256, name, origin, .. } = probe;
+                Answer::Parts(Found { name, size, validator, sha256, origin })
             }
             Err(Reason::TooLarge) => Answer::No(Reason::TooLarge),
             Err(reason) => Answer::Alone(reason, Box::new(probe)),
@@ -74,7 +74,8 @@ impl Asking {
         validator: Validator,
         n: u32,
     ) -> Option<Digest> {
-        let _turn = self.turns.take(user, TURN).await?;
+        // Long: who is right about a chunk is not decided by whoever has no time.
+        let _turn = self.turns.take(user, CHUNK).await?;
         let layout = Layout::checked(size, chunk_size).ok()?;
         let bytes = layout.bytes_of(layout.chunk(n)?);
         let fetched = async {

@@ -40,6 +40,8 @@ pub(crate) struct Found {
     pub(crate) validator: Validator,
     /// What the origin says its SHA-256 is.
     pub(crate) sha256: Option<Digest>,
+    /// Scheme, host and port of whoever answered, redirects and all.
+    pub(crate) origin: String,
 }
 
 /// Why somebody cannot have one more job.
@@ -171,7 +173,13 @@ impl Board {
         let earlier = self.earlier(job, &found);
         let mut row = job.row.clone();
         let (size, chunk_size) = (found.size, layout.chunk_size());
-        row.content = Some(Content { file: FileId::new(), size, chunk_size, validator: found.validator });
+        row.content = Some(Content {
+            file: FileId::new(),
+            size,
+            chunk_size,
+            validator: found.validator,
+            origin: Some(found.origin),
+        });
         if !row.named {
             row.name = found.name;
         }
@@ -253,12 +261,13 @@ impl Board {
                 job.refresh_all(now.at);
             }
         }
-        let origin = job.row.url.origin();
-        let cap = self.origins.cap(&origin, now.at);
-        let pause = self.origins.pause(&origin, now.at);
-        let used = self.used(&origin);
+        // Both whom it asks and who gives in the end are to be left in peace.
+        let origins = job.row.origins();
+        let room = |origin: &String| self.origins.cap(origin, now.at).saturating_sub(self.used(origin));
+        let room = origins.iter().map(room).min().unwrap_or(0);
+        let pause = origins.iter().filter_map(|origin| self.origins.pause(origin, now.at)).max();
         let job = self.jobs.get_mut(&id)?;
-        let fence = job.claim(seat, cap.saturating_sub(used), now);
+        let fence = job.claim(seat, room, now);
         let lease = fence.and_then(|fence| lease_info(job, fence));
         let again = pause.map_or(AGAIN.0, |pause| u32::try_from(pause.as_millis()).unwrap_or(u32::MAX));
         Some(Claim::Work(Box::new(Claimed { lease, again_ms: again.clamp(AGAIN.0, AGAIN.1) })))
@@ -266,7 +275,8 @@ impl Board {
 
     /// Connections of all live leases at an origin.
     fn used(&self, origin: &str) -> u32 {
-        let at = self.jobs.values().filter(|job| !job.leases.is_empty() && job.row.url.origin() == origin);
+        let at =
+            self.jobs.values().filter(|job| !job.leases.is_empty() && job.row.origins().iter().any(|of| of == origin));
         at.flat_map(|job| job.leases.values()).map(|lease| u32::from(lease.connections)).sum()
     }
 
@@ -284,6 +294,7 @@ impl Board {
         }
         let Some(seat) = job.seat_of(server) else { return Some(Ok(Told::Stale)) };
         let (told, bytes) = job.report(seat, fence, report, now);
+        // Who refused is not told: whom the URL names is who can be blamed, and not somebody whom a redirect names.
         let origin = job.row.url.origin();
         self.origin_bytes = self.origin_bytes.saturating_add(bytes);
         match (&told, &report.failed) {

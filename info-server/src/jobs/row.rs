@@ -85,6 +85,18 @@ pub(crate) struct Content {
     pub(crate) size: u64,
     pub(crate) chunk_size: u64,
     pub(crate) validator: Validator,
+    /// Scheme, host and port of whoever gives it. None in what an older version wrote down.
+    #[serde(default)]
+    pub(crate) origin: Option<String>,
+}
+
+impl Row {
+    /// Where its connections are counted: at whom the URL names, and at whoever gives the content, if that is another one.
+    pub(crate) fn origins(&self) -> Vec<String> {
+        let asked = self.url.origin();
+        let gives = self.content.as_ref().and_then(|content| content.origin.clone()).filter(|gives| *gives != asked);
+        std::iter::once(asked).chain(gives).collect()
+    }
 }
 
 impl Content {

@@ -101,7 +101,7 @@ fn new_job(keep: bool) -> NewJob {
 
 fn found(size: u64) -> Found {
     let validator = Validator::Etag("\"1\"".to_owned());
-    Found { name: "x.iso".parse().unwrap(), size, validator, sha256: None }
+    Found { name: "x.iso".parse().unwrap(), size, validator, sha256: None, origin: "https://example.org".to_owned() }
 }
 
 impl Trial {
@@ -433,7 +433,8 @@ fn one_origin_is_never_given_more_connections_than_it_may_have() {
     let mut board = Board::new(terms(), 8, 16);
     let new = NewJob { connections: Some(3), ..new_job(false) };
     let job = board.create(new.clone(), Some(found(4096 * MIB)), (ME, 7), now);
-    let url = "https://example.org/y.iso".parse().unwrap();
+    // Who sends those who ask to whom the first one asks.
+    let url = "https://mirror.example.org/y.iso".parse().unwrap();
     let other = board.create(NewJob { url, ..new }, Some(found(4096 * MIB)), (ME, 7), now);
     let mut connections = 0;
     for worker in 0..9 {

@@ -390,6 +390,21 @@ async fn a_token_revoked_while_its_servers_are_cut_off_from_the_broker_ends_ther
 }
 
 #[tokio::test]
+async fn a_server_that_has_just_started_hears_of_a_revocation_although_the_broker_is_away() -> anyhow::Result<()> {
+    let broker = RabbitMq::start().await?;
+    let (proxy, url) = behind_proxy(&broker).await?;
+    let plan = Plan { amqp: Some(broker.uri()), file_server_amqp: Some(url), ..Plan::zones(&["eu", "us"]) };
+    let cluster = Cluster::start(&plan).await?;
+    let id = cluster.publish(&file(&cluster, "x.bin", 29, 1000)?, &[]).await?;
+    let details = cluster.details(&id).await?;
+    all_know(&cluster, &details).await?;
+    let urls = urls(&cluster, &id).await?;
+    proxy.spoil(Fault::Refuse);
+    revoke(&cluster, &details).await?;
+    refused_everywhere(&cluster, &urls, &details, REVOKED).await
+}
+
+#[tokio::test]
 async fn known_tokens_are_honoured_without_broker_and_info_server() -> anyhow::Result<()> {
     let broker = RabbitMq::start().await?;
     let mut cluster = Cluster::start(&Plan { amqp: Some(broker.uri()), ..Plan::zones(&["eu", "us"]) }).await?;

@@ -80,6 +80,7 @@ impl<'a> Course<'a> {
     pub(super) fn new(engine: &'a Engine, job: Job, layout: Layout, (sink, held): (Arc<dyn Sink>, Runs)) -> Self {
         let resumed = bytes_in(layout, &held);
         let schedule = Schedule::new(layout, held, engine.settings.connections);
+        let schedule = schedule.more_at_fast_sources(engine.settings.fast_connections);
         let schedule = if engine.settings.keep_near { schedule.keep_near() } else { schedule };
         let mut course = Self {
             engine,

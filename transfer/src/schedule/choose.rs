@@ -10,6 +10,9 @@ use super::{Action, Held, Leaving, RequestId, Schedule, SourceKey, chunk_len, in
 const FIRST_REQUEST: u64 = 4 << 20;
 /// The most to ask for at once: small enough to abandon.
 const LARGEST_REQUEST: u64 = 16 << 20;
+/// What each request at a source must get, in bytes per second, for there to be more of them than there are in any case: one that
+/// is sent little looks stalled.
+pub(super) const FAIR_RATE: u64 = 256 << 10;
 /// How long a request should take.
 const REQUEST_TIME: Duration = Duration::from_millis(300);
 /// More than one frame of a body holds: what a request that was cut may have received beyond the cut.
@@ -151,13 +154,19 @@ impl Schedule {
             .filter_map(|(key, seat)| {
                 let running = if busy.contains(&key) { self.running(key) } else { 0 };
                 // Until it is known how fast it is, one request is all that a source can hold up.
-                let connections = if seat.rate.get().is_some() { self.connections } else { 1 };
+                let connections = seat.rate.get().map_or(1, |rate| self.connections_at(rate));
                 let free = running < seat.health.slots(connections, last_hope, now);
                 free.then(|| (seat.tier, running, Reverse(seat.rate.get()), key))
             })
             .collect();
         idle.sort_unstable();
         idle.into_iter().map(|(.., key)| key).collect()
+    }
+
+    /// Requests that may be in flight at a source that gives `rate` bytes a second.
+    fn connections_at(&self, rate: u64) -> usize {
+        let fair = usize::try_from(rate / FAIR_RATE).unwrap_or(usize::MAX);
+        self.connections.max(self.fast_connections.min(fair))
     }
 
     fn running(&self, source: SourceKey) -> usize {
@@ -186,7 +195,8 @@ impl Schedule {
             rate.saturating_mul(u64::try_from(REQUEST_TIME.as_millis()).unwrap_or(0)) / 1000
         });
         let wanted = bytes.min(LARGEST_REQUEST) / self.layout.chunk_size();
-        let slots = self.sources.iter().filter(|seat| seat.health.lives()).count() * self.connections;
+        let slots = self.sources.iter().filter(|seat| seat.health.lives()).count()
+            * self.connections.max(self.fast_connections);
         let fair = self.waiting.len() / u32::try_from(slots * 2).unwrap_or(u32::MAX).max(1);
         u32::try_from(wanted).unwrap_or(u32::MAX).min(fair).max(1)
     }

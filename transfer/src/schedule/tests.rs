@@ -96,7 +96,8 @@ impl World {
                     let transfer = Transfer { peer: source, run, partial: 0, received: 0, abandoned: false };
                     self.running.insert(request, transfer);
                     let at_peer = self.running.values().filter(|other| other.peer == source).count();
-                    assert!(at_peer <= self.schedule.connections, "too many requests at one source");
+                    let most = self.schedule.connections.max(self.schedule.fast_connections);
+                    assert!(at_peer <= most, "too many requests at one source");
                 }
                 Some(Action::Cut { request, end }) => {
                     let transfer = self.running.get_mut(&request).unwrap();
@@ -261,6 +262,25 @@ fn the_fast_source_gives_more_and_all_end_together() {
     // 40 MiB/s together: an equal split would need 15 s.
     assert!(world.now < Duration::from_millis(8_500), "{:?}", world.now);
     assert!(world.given[0] > 2 * world.given[1], "{:?}", world.given);
+}
+
+#[test]
+fn a_source_is_asked_for_more_at_once_while_each_request_gets_a_fair_rate() {
+    for (rate, most) in [(100 << 10, 4), (1 << 20, 4), (2 << 20, 8), (12 << 20, 16)] {
+        let size = 40 * rate;
+        let mut world = World::new(size, vec![honest(rate, Layout::of(size).unwrap())], 4);
+        world.schedule.fast_connections = 16;
+        let mut seen = 0;
+        while !world.schedule.is_done() {
+            assert!(world.now < Duration::from_secs(600), "{rate}");
+            world.act();
+            seen = seen.max(world.running.len());
+            world.now += TICK;
+            world.deliver(0);
+        }
+        // A rate is measured, so that it is a little more at times.
+        assert!((most..=most + most / 4).contains(&seen), "{seen} at {rate}");
+    }
 }
 
 #[test]

@@ -57,6 +57,7 @@ async fn an_open_stream_of_a_job_ends_with_the_log_in_that_opened_it() -> anyhow
         anyhow::Ok(asked.error_for_status()?.bytes_stream())
     };
     let (mut ended, mut stands) = (open(&mine).await?, open(&other).await?);
+    assert!(ended.next().await.is_some_and(|told| told.is_ok()), "it is open");
     let gone = cluster.http.delete(format!("{}/v1/sessions/current", cluster.info_url())).bearer_auth(&mine);
     assert!(gone.send().await?.status().is_success());
     let told = async |stream: &mut (dyn Stream<Item = reqwest::Result<Bytes>> + Unpin)| {

@@ -48,7 +48,8 @@ fn worker<'a>(info: &'a Value, id: &str) -> anyhow::Result<&'a Value> {
 async fn the_one_worker_that_gets_wrong_bytes_is_convicted_and_the_file_is_right() -> anyhow::Result<()> {
     let (file, content) = (FileId::new(), bytes(65, 24 * MIB));
     let origin = Rogue::start(file, content.clone().into()).await?;
-    origin.set(Behaviour::Throttle { rate: 8 * MIB });
+    // Slow enough that nobody has all of it before the liar comes.
+    origin.set(Behaviour::Throttle { rate: 3 * MIB });
     // It says that it is the same version, and every chunk has a wrong bit.
     let spoilt = Rogue::start(file, content.clone().into()).await?;
     spoilt.set(Behaviour::FlipBit { every: MIB });
