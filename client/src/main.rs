@@ -32,38 +32,38 @@ fn main() -> ExitCode {
             return Exit::Failed.into();
         }
     };
+    // A prompt changes it while it waits.
+    let terminal = tcgetattr(stdin()).ok();
     let exit = runtime.block_on(async {
         let cancel = CancellationToken::new();
-        let watcher = tokio::spawn(cancel_on_signal(cancel.clone()));
-        let exit = ddm_client::run(line, cancel).await;
-        watcher.abort();
-        exit
+        tokio::select! {
+            exit = ddm_client::run(line, cancel.clone()) => exit,
+            () = signalled_twice(cancel) => {
+                let _ = terminal.map(|terminal| tcsetattr(stdin(), OptionalActions::Now, &terminal));
+                Exit::Interrupted
+            }
+        }
     });
     // A prompt that still waits for its line must not hold the end up.
     runtime.shutdown_background();
     exit.into()
 }
 
-/// The first signal ends the command soon and resumably, a second one at once: what is on disk can be resumed as after a kill.
-async fn cancel_on_signal(cancel: CancellationToken) {
-    // A prompt changes it while it waits.
-    let terminal = tcgetattr(stdin()).ok();
-    if signalled().await.is_ok() {
-        cancel.cancel();
-        tokio::time::sleep(AGAIN).await;
-        if signalled().await.is_ok() {
-            let _ = terminal.map(|terminal| tcsetattr(stdin(), OptionalActions::Now, &terminal));
-            std::process::exit(Exit::Interrupted as i32);
-        }
-    }
+/// The first signal ends the command soon and resumably. Ends at a second one: what is on disk can be resumed as after a kill.
+async fn signalled_twice(cancel: CancellationToken) {
+    signalled().await;
+    cancel.cancel();
+    tokio::time::sleep(AGAIN).await;
+    signalled().await;
 }
 
-/// Waits for a signal that comes from now on.
-async fn signalled() -> std::io::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// Waits for a signal that comes from now on; for ever where signals cannot be heard.
+async fn signalled() {
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut terminate), Ok(mut interrupt)) => tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        },
+        _ => std::future::pending().await,
     }
-    Ok(())
 }
