@@ -278,8 +278,8 @@ fn a_source_is_asked_for_more_at_once_while_each_request_gets_a_fair_rate() {
             world.now += TICK;
             world.deliver(0);
         }
-        // A rate is measured, so that it is a little more at times.
-        assert!((most..=most + most / 4).contains(&seen), "{seen} at {rate}");
+        // A rate is measured, and a little beside the true one.
+        assert!(seen >= 4 && seen.abs_diff(most) <= 1, "{seen} at {rate}");
     }
 }
 
