@@ -11,10 +11,7 @@ use std::{
 };
 
 use tokio::sync::{mpsc, oneshot, watch};
-use wire::{
-    JobId,
-    job::{JobState, Reason},
-};
+use wire::{JobId, job::Reason};
 
 use crate::error::{Error, Result};
 
@@ -149,11 +146,6 @@ pub(crate) fn lock<T>(value: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// The word of a reason in JSON.
 pub(crate) fn word(reason: Reason) -> serde_json::Value {
     serde_json::to_value(reason).unwrap_or_default()
-}
-
-/// Whether nothing will come of a job any more.
-pub(crate) const fn is_dead(state: JobState) -> bool {
-    matches!(state, JobState::Direct | JobState::Failed | JobState::Stopped)
 }
 
 /// Seconds without a report after which a lease is over.

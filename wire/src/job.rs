@@ -83,6 +83,11 @@ impl JobState {
         matches!(self, Self::Done | Self::Direct | Self::Failed | Self::Stopped)
     }
 
+    /// Whether nothing will come of it any more.
+    pub const fn is_dead(self) -> bool {
+        matches!(self, Self::Direct | Self::Failed | Self::Stopped)
+    }
+
     /// The word used in JSON and in the database.
     pub const fn as_str(self) -> &'static str {
         match self {

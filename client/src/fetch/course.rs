@@ -269,11 +269,7 @@ impl Course<'_> {
         loop {
             let turn = {
                 let known = self.shared.known();
-                if known.epoch != epoch {
-                    Some(Turn::Anew)
-                } else {
-                    is_fruitless(known.job.state).then_some(Turn::Over)
-                }
+                if known.epoch != epoch { Some(Turn::Anew) } else { known.job.state.is_dead().then_some(Turn::Over) }
             };
             if turn.is_some() {
                 engine.cancel();
@@ -302,7 +298,7 @@ impl Course<'_> {
                 Err(error) if error.status().is_some() || begun.elapsed() > self.wanted.target.wait => {
                     // The state, which may be on its way, says more than a 404.
                     time::sleep(RETRY).await;
-                    return if is_fruitless(self.shared.known().job.state) { Ok(()) } else { Err(error.into()) };
+                    return if self.shared.known().job.state.is_dead() { Ok(()) } else { Err(error.into()) };
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the job's file cannot be begun yet");
@@ -321,11 +317,6 @@ impl Course<'_> {
         });
         Ok(details.download)
     }
-}
-
-/// Whether a job ended without a result.
-const fn is_fruitless(state: JobState) -> bool {
-    matches!(state, JobState::Direct | JobState::Failed | JobState::Stopped)
 }
 
 /// Runs the engine; whoever waits beside it is let go when it ends.

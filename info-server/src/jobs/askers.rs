@@ -61,7 +61,7 @@ impl Job {
             return Ok(!asker.left);
         }
         let entitled = entitled || self.is_asker(who.user);
-        if entitled && !super::is_dead(self.row.state) {
+        if entitled && !self.row.state.is_dead() {
             self.join(who, false, now)?;
         }
         Ok(entitled)
@@ -112,7 +112,7 @@ impl Job {
 
     /// Renews an asker's lease.
     pub(crate) fn heard(&mut self, who: Who, now: Moment) {
-        let over = super::is_dead(self.row.state);
+        let over = self.row.state.is_dead();
         let Some(asker) = self.askers.get_mut(&who).filter(|asker| !asker.left && !over) else { return };
         asker.heard = now.at;
         if !asker.present {

@@ -324,7 +324,7 @@ impl Board {
 
     /// Keeps the memory of what is over within its bound.
     fn forget_oldest(&mut self) {
-        let dead = |job: &&mut Job| super::is_dead(job.row.state);
+        let dead = |job: &&mut Job| job.row.state.is_dead();
         let surplus = self.jobs.values_mut().filter(dead).count().saturating_sub(REMEMBERED);
         self.jobs.values_mut().filter(dead).take(surplus).for_each(|job| job.follow(Effect::Forget));
     }

@@ -20,7 +20,7 @@ use crate::{
     app::State,
     caller::Reader,
     error::{Error, Result, invalid},
-    jobs::{askers::Crowded, board::NoRoom, is_dead},
+    jobs::{askers::Crowded, board::NoRoom},
 };
 
 /// `PUT /v1/jobs/{id}/progress`: what the caller has of it; renews the caller's lease.
@@ -44,7 +44,7 @@ pub(super) async fn put_job_progress(
         if !job.take_part(who, admin, now).map_err(|Crowded| no_room(NoRoom::Askers))? {
             return Err(if job.askers.contains_key(&who) && job.is_asker(who.user) { left() } else { Error::NotFound });
         }
-        if is_dead(job.row.state) {
+        if job.row.state.is_dead() {
             return Err(over(job.row.reason));
         }
         let count = job.count();
