@@ -39,7 +39,7 @@ broker_is_ours() {
 
 # The client may end before the refusal comes, so the broker is asked.
 denied_by_broker() {
-  docker compose logs broker 2>&1 | grep -q "write access to exchange 'ddm.events' in vhost 'ddm' refused for user 'ddm-provider'"
+  grep -q "write access to exchange 'ddm.events' in vhost 'ddm' refused for user 'ddm-provider'" <<<"$(docker compose logs broker 2>&1)"
 }
 
 # Everything secret, against everything that can be read without it.

@@ -9,7 +9,7 @@ faults() {
   id=$(publish "$home/faults.bin" --replicas 3 --quorum 3)
 
   halfway "$id" killed
-  docker kill "$(docker compose ps --quiet provider | head -n 1)" >/dev/null
+  docker kill "$(one_provider)" >/dev/null
   finished killed
   [[ $(report killed .report.switches) -gt 0 ]] || fail "the killed provider owed nothing"
   [[ $(report killed .report.wasted) -le $((size / 50)) ]] || fail "more than 2 % were fetched in vain: $(report killed .report)"

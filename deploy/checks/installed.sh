@@ -24,7 +24,7 @@ for program in ddm-info-server ddm-file-server ddm-client; do
   done
 done
 page=$(ls /usr/share/man/man1/ddm-client.1*)
-case "$page" in *.gz) zcat "$page" ;; *) cat "$page" ;; esac | grep -q '^.TH ddm-client 1' || fail "$page is no manual page"
+zgrep -q '^.TH ddm-client 1' "$page" || fail "$page is no manual page"
 
 # A ddm:// link of a web page leads to the client.
 entry=/usr/share/applications/ddm-client.desktop
@@ -37,7 +37,7 @@ for name in info-server file-server; do
   exposure=$(systemd-analyze security --offline=true "$unit" | sed -n 's/.*exposure level[^:]*: \([0-9.]*\) .*/\1/p')
   echo "ddm-$name.service: exposure $exposure of 10"
   [[ -n $exposure && ${exposure%%.*} -lt 3 ]] || fail "$unit is not hardened"
-  getent passwd ddm-$name | grep -q ":/var/lib/ddm/$name:.*nologin" || fail "there is no user ddm-$name"
+  [[ $(getent passwd ddm-$name) == *:/var/lib/ddm/$name:*nologin ]] || fail "there is no user ddm-$name"
   [[ $(stat --format '%U %a' /etc/ddm/$name.toml) == 'root 644' ]] || fail "the settings of $name are somebody else's"
 done
 

@@ -34,7 +34,7 @@ same_servers() { [[ $(ids) == "$1" ]]; }
 # still_there ID SERVERS NAME: the same servers, and the file on them.
 still_there() {
   eventually 60 "the same three servers are live" same_servers "$2"
-  ddm-client --json list | grep -q "$1" || fail "the file is not listed any more"
+  [[ $(ddm-client --json list) == *"$1"* ]] || fail "the file is not listed any more"
   ddm-client --json "$1" -o "$home/$3.bin" >/dev/null || fail "the file cannot be downloaded any more"
   same "$home/kept.bin" "$home/$3.bin"
 }

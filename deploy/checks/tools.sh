@@ -53,7 +53,7 @@ clean_up() {
 find_compose() {
   local version
   version=$(docker compose version --short 2>/dev/null || echo 0)
-  if [[ $(printf '%s\n' 2.20 "${version#v}" | sort --version-sort | head -n 1) == 2.20 ]]; then return; fi
+  if [[ $(printf '%s\n' 2.20 "${version#v}" | sort --version-sort | sed -n 1p) == 2.20 ]]; then return; fi
   export DOCKER_CONFIG=$work/docker
   if [[ ! -x $DOCKER_CONFIG/cli-plugins/docker-compose ]]; then
     need mmdebstrap
@@ -109,6 +109,8 @@ address() {
 }
 
 # From here on: what is seen through the client on this host.
+# Nothing here ends a pipe early (`head -n 1`, `grep -q`): what still writes into it would fail, and the part with it.
+one_provider() { docker compose ps --quiet provider | sed -n 1p; }
 servers() { ddm-client --json servers; }
 live() { [[ $(servers | grep -c '"id"') == "$1" ]]; }
 log_in() {
@@ -126,7 +128,7 @@ running() {
   eventually 30 "three providers are live" live 3
 }
 
-bus_connected() { curl -sf http://127.0.0.1:8000/readyz | grep -q '"bus":"connected"'; }
+bus_connected() { [[ $(curl -sf http://127.0.0.1:8000/readyz) == *'"bus":"connected"'* ]]; }
 
 # round NAME: something small is published and fetched.
 round() {
