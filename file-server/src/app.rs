@@ -37,7 +37,6 @@ use crate::{
     registration::Registration,
     replicate::Replicator,
     reports::Reporter,
-    room,
     routes::router,
     running::Running,
     scrub::Scrubber,
@@ -46,6 +45,7 @@ use crate::{
     slots,
     store::Store,
     tokens::Tokens,
+    volume,
 };
 
 /// How often expired tokens are removed.
@@ -172,7 +172,7 @@ impl App {
         tasks.spawn("removals", server.blobs.clone().keep_removing(shutdown.clone()));
         tasks.spawn("read-back", server.blobs.clone().keep_reading_back(shutdown.clone()));
         tasks.spawn("pruning", keep_pruning(server.clone(), config.limits.tokens, shutdown.clone()));
-        tasks.spawn("room", room::keep_looking(server.blobs.clone(), shutdown.clone()));
+        tasks.spawn("volume", volume::keep_looking(server.blobs.clone(), shutdown.clone()));
         let replicator = Replicator::new(server.clone(), config.replication.replications)?;
         tasks.spawn("replication", replicator.keep_replicating(shutdown.clone()));
         let fetcher = Fetcher::new(server.clone(), origins, config.fetching.fetches);
@@ -216,7 +216,6 @@ async fn open(config: &Config, broker: Option<&str>) -> anyhow::Result<(Server, 
         hints: Hints::default(),
         asking: Notify::new(),
         draining: AtomicBool::new(false),
-        probing: Arc::default(),
     };
     Ok((server, queue))
 }

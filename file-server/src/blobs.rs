@@ -18,6 +18,7 @@ use wire::{FileId, Layout};
 use crate::{
     metrics::Metrics,
     store::{Store, StoreError},
+    volume::Volume,
 };
 
 mod blob;
@@ -46,7 +47,7 @@ const QUEUE: usize = 1024;
 const WRITERS: usize = 64;
 const READERS: usize = 128;
 /// How long a disk may take for one step before it counts as stalled.
-const DISK: Duration = Duration::from_secs(10);
+pub(crate) const DISK: Duration = Duration::from_secs(10);
 
 /// Why a blob could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -128,8 +129,10 @@ pub(crate) struct Blobs {
     pub(crate) suspects: Suspects,
     /// Held while chunks come to count, and while they are taken back: the two must not mix.
     settling: tokio::sync::Mutex<()>,
-    /// Whether there is less room than is to stay free.
-    pub(crate) low: watch::Sender<bool>,
+    /// How the volume was found.
+    pub(crate) volume: watch::Sender<Volume>,
+    /// One probe of the disk at a time: a stalled disk must not collect waiting threads.
+    probing: Arc<tokio::sync::Mutex<()>>,
     writers: Arc<Semaphore>,
     readers: Arc<Semaphore>,
 }
@@ -167,7 +170,8 @@ impl Blobs {
             wanting: Notify::new(),
             suspects: Suspects::default(),
             settling: tokio::sync::Mutex::default(),
-            low: watch::Sender::new(false),
+            volume: watch::Sender::new(Volume::Well),
+            probing: Arc::default(),
             writers: Arc::new(Semaphore::new(WRITERS)),
             readers: Arc::new(Semaphore::new(READERS)),
         };
@@ -242,6 +246,24 @@ impl Blobs {
     /// The folders.
     pub(crate) const fn folder(&self) -> &Arc<Folder> {
         &self.folder
+    }
+
+    /// Whether the disk takes writes.
+    ///
+    /// # Errors
+    /// With what it answers, and when it does not within `patience`.
+    pub(crate) async fn probe(&self, patience: Duration) -> Result<(), BlobError> {
+        let probe = async {
+            let turn = self.probing.clone().lock_owned().await;
+            let folder = self.folder.clone();
+            let probed = blocking(move || {
+                let probed = folder.probe();
+                drop(turn);
+                probed
+            });
+            Ok(probed.await?)
+        };
+        tokio::time::timeout(patience, probe).await.unwrap_or(Err(BlobError::Hung))
     }
 
     /// Moves a complete file to its final place. When that fails it stays where it is, is served from there, and the next

@@ -17,7 +17,6 @@ mod reconcile;
 mod registration;
 mod replicate;
 mod reports;
-mod room;
 mod routes;
 mod running;
 mod scrub;
@@ -26,6 +25,7 @@ mod server;
 mod slots;
 mod store;
 mod tokens;
+mod volume;
 
 pub mod config;
 pub mod import;
@@ -33,4 +33,4 @@ pub mod unknown;
 
 pub use address::PublicUrl;
 pub use app::{App, ScrubNow};
-pub use room::Reserve;
+pub use volume::Reserve;

@@ -6,6 +6,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use crate::volume::Volume;
+
 /// Everything that is counted. Clones count together.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -46,6 +48,7 @@ pub(crate) struct Metrics {
     facts_connected: Gauge,
     tokens_cached: Gauge,
     low_on_room: Gauge,
+    volume_failing: Gauge,
     unknown_files: Gauge,
 }
 
@@ -61,7 +64,7 @@ pub(crate) struct Present {
     /// Tokens in memory.
     pub(crate) tokens: u64,
     /// Whether less room is left than the reserve.
-    pub(crate) low_on_room: bool,
+    pub(crate) volume: Volume,
     /// Files kept that the catalogue does not know.
     pub(crate) unknown_files: u64,
 }
@@ -114,6 +117,7 @@ impl Default for Metrics {
         let jobs = gauge("jobs", "URLs of which spans are being fetched");
         let replicating = gauge("replications", "Files being fetched from other servers");
         let low_on_room = gauge("low_on_room", "Whether less room is left than the reserve");
+        let volume_failing = gauge("volume_failing", "Whether the volume takes no writes");
         let unknown_files = gauge("unknown_files", "Files kept that the catalogue does not know");
         let event_age = Gauge::default();
         let help = "How old the newest fact was when it was taken in: what the queue or the log lags behind";
@@ -156,6 +160,7 @@ impl Default for Metrics {
             facts_connected,
             tokens_cached,
             low_on_room,
+            volume_failing,
             unknown_files,
         }
     }
@@ -164,12 +169,13 @@ impl Default for Metrics {
 impl Metrics {
     /// The text that Prometheus reads.
     pub(crate) fn show(&self, present: Present) -> String {
-        let Present { bodies, registered, facts, tokens, low_on_room, unknown_files } = present;
+        let Present { bodies, registered, facts, tokens, volume, unknown_files } = present;
         self.bodies_running.set(i64::try_from(bodies).unwrap_or(i64::MAX));
         self.registered.set(i64::from(registered));
         self.facts_connected.set(i64::from(facts));
         self.tokens_cached.set(i64::try_from(tokens).unwrap_or(i64::MAX));
-        self.low_on_room.set(i64::from(low_on_room));
+        self.low_on_room.set(i64::from(volume == Volume::Low));
+        self.volume_failing.set(i64::from(volume == Volume::Failing));
         self.unknown_files.set(i64::try_from(unknown_files).unwrap_or(i64::MAX));
         exposition(&self.registry)
     }

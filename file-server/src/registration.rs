@@ -18,6 +18,7 @@ use wire::{
 
 use crate::{
     address::Advertised, blobs::blocking, catchup::Follower, info::InfoError, server::Server, store::StoreError,
+    volume::Volume,
 };
 
 /// From one heartbeat to the next.
@@ -48,11 +49,13 @@ impl Registration {
     /// Beats until `shutdown`, then leaves at once.
     pub(crate) async fn keep_registered(self, shutdown: Shutdown) -> anyhow::Result<()> {
         let finishing = shutdown.finishing();
+        let mut volume = self.server.blobs.volume.subscribe();
         let mut marked: Option<Instant> = None;
         let mut last_failure = None;
         // From the first heartbeat on its way until one is refused.
         let mut may_be_listed = true;
         loop {
+            volume.mark_unchanged();
             let beaten = tokio::select! {
                 beaten = self.beat() => beaten,
                 () = finishing.cancelled() => break,
@@ -90,6 +93,8 @@ impl Registration {
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
+                // Whether files may be sent here is told at once. The sender is the server's own.
+                _ = volume.changed() => {}
                 () = finishing.cancelled() => break,
             }
         }
@@ -116,7 +121,9 @@ impl Registration {
     /// The answer, the address it was told, and whether the answer names facts that were not seen here.
     async fn beat(&self) -> Result<(HeartbeatAnswer, Url, bool), InfoError> {
         let folder = self.server.blobs.folder().clone();
-        let free_bytes = blocking(move || folder.free_bytes()).await.unwrap_or(0);
+        // Nothing can be stored on a volume that takes no writes, however much of it is free.
+        let failing = *self.server.blobs.volume.borrow() == Volume::Failing;
+        let free_bytes = if failing { 0 } else { blocking(move || folder.free_bytes()).await.unwrap_or(0) };
         let mut heartbeat = Heartbeat {
             zone: self.server.zone.clone(),
             url: self.advertised.now().await.map_err(InfoError::NoRoute)?,

@@ -27,6 +27,7 @@ use crate::{
     info::InfoError,
     server::Server,
     store::StoreError,
+    volume::Volume,
 };
 
 mod whereabouts;
@@ -97,11 +98,11 @@ impl Replicator {
     pub(crate) async fn keep_replicating(self, shutdown: Shutdown) -> anyhow::Result<()> {
         let this = Arc::new(self);
         let finishing = shutdown.finishing();
-        let (mut low, mut registered) = (this.server.blobs.low.subscribe(), this.server.registered.subscribe());
+        let (mut volume, mut registered) = (this.server.blobs.volume.subscribe(), this.server.registered.subscribe());
         let (mut course, mut tasks) = (Course::default(), JoinSet::new());
         loop {
-            let is_low = *low.borrow_and_update();
-            let next = match this.start_what_is_missing(&mut course, &mut tasks, is_low).await {
+            let is_well = *volume.borrow_and_update() == Volume::Well;
+            let next = match this.start_what_is_missing(&mut course, &mut tasks, is_well).await {
                 Ok(next) => next,
                 Err(error) => {
                     tracing::error!(%error, "what is missing here cannot be looked up");
@@ -116,7 +117,7 @@ impl Replicator {
                     this.judge(file, outcome, &mut course).await;
                 }
                 // The senders are the server's own.
-                _ = low.changed() => {}
+                _ = volume.changed() => course.rests.clear(),
                 _ = registered.changed() => if *registered.borrow_and_update() {
                     // The info-server is back: whoever waited for it need not wait longer.
                     course.rests.clear();
@@ -136,15 +137,15 @@ impl Replicator {
         self: &Arc<Self>,
         course: &mut Course,
         tasks: &mut JoinSet<(FileId, Result<(), Failure>)>,
-        is_low: bool,
+        is_well: bool,
     ) -> Result<Instant, StoreError> {
         for (file, cancel) in &course.running {
-            if is_low || !self.server.store.is_wanted(*file).await? {
+            if !is_well || !self.server.store.is_wanted(*file).await? {
                 cancel.cancel();
             }
         }
         let now = Instant::now();
-        if is_low {
+        if !is_well {
             return Ok(now + IDLE);
         }
         if let Some(until) = course.away_until.filter(|until| *until > now) {

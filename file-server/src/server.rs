@@ -40,8 +40,6 @@ pub(crate) struct Server {
     pub(crate) asking: Notify,
     /// Whether requests should go elsewhere from now on.
     pub(crate) draining: AtomicBool,
-    /// One probe of the disk at a time: a stalled disk must not collect waiting threads.
-    pub(crate) probing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Server {

@@ -2,9 +2,9 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
-    io::{self, Write as _},
+    io,
     ops::Range,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use rustix::fs::FallocateFlags;
 use wire::FileId;
 
-use crate::room::Reserve;
+use crate::volume::Reserve;
 
 /// A data folder belongs to somebody else.
 #[derive(Debug, thiserror::Error)]
@@ -230,8 +230,8 @@ impl Folder {
     pub(crate) fn probe(&self) -> io::Result<()> {
         let path = self.partial.join(".probe");
         fs::create_dir_all(&self.partial)?;
-        let mut file = File::create(&path)?;
-        file.write_all(b"ok").and_then(|()| file.sync_data())?;
+        let file = File::create(&path)?;
+        file.write_all_at(b"ok", 0).and_then(|()| file.sync_data())?;
         fs::remove_file(&path)
     }
 

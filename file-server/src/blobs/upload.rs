@@ -11,6 +11,7 @@ use super::{
     Blob, BlobError, Blobs,
     incoming::{Arrived, Incoming},
 };
+use crate::volume::Volume;
 
 /// Without a byte of the body for this long the request is given up.
 const BODY_WAIT: Duration = Duration::from_secs(30);
@@ -36,7 +37,7 @@ impl Blobs {
         digest: Digest,
         body: Body,
     ) -> Result<Received, BlobError> {
-        if *self.low.borrow() {
+        if *self.volume.borrow() == Volume::Low {
             return Err(BlobError::Disk(std::io::ErrorKind::StorageFull.into()));
         }
         let turn = timeout(BODY_WAIT, blob.turn(chunk)).await.map_err(|_| BlobError::Busy)?;

@@ -19,7 +19,7 @@ use super::{
     lease::{self, is_over},
     work::Work,
 };
-use crate::{blobs::BlobError, info::InfoError, server::Server};
+use crate::{blobs::BlobError, info::InfoError, server::Server, volume::Volume};
 
 /// Leases held at once: the line to the origin does not idle while the next one is claimed.
 const LEASES: usize = 2;
@@ -133,8 +133,8 @@ impl Course {
     /// Claims a span. False when there is nothing more to do here.
     async fn claim(&mut self) -> bool {
         let now = Instant::now();
-        if *self.server.blobs.low.borrow() || *self.server.usurped.borrow() {
-            // Hints come again; by then there may be room.
+        if *self.server.blobs.volume.borrow() != Volume::Well || *self.server.usurped.borrow() {
+            // Hints come again; by then the volume may be well.
             self.next_claim = now + AGAIN.1;
             return !self.leases.is_empty();
         }

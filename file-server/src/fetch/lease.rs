@@ -31,6 +31,7 @@ use crate::{
     blobs::{Blob, BlobError, Room},
     info::InfoError,
     server::Server,
+    volume::Volume,
 };
 
 /// Between two reports that tell something.
@@ -108,7 +109,7 @@ async fn prepare(server: &Server, job: JobId, lease: &Lease) -> Result<Prepared,
     if lease.purpose == Purpose::Check {
         return Ok(Prepared { blob: None, layout, held: BTreeMap::new() });
     }
-    if *server.blobs.low.borrow() {
+    if *server.blobs.volume.borrow() == Volume::Low {
         return Err(BlobError::Disk(std::io::ErrorKind::StorageFull.into()));
     }
     let blob = server.blobs.find_or_make_with(lease.file, layout, Room::AsItComes).await?;

@@ -17,7 +17,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use wire::server::Identity;
 
-use crate::{blobs::blocking, metrics::Present, server::Server};
+use crate::{metrics::Present, server::Server};
 
 /// How long the database and the disk may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -60,7 +60,7 @@ pub(super) async fn readyz(State(server): State<Arc<Server>>) -> Response {
     let readiness = Readiness {
         draining: server.draining.load(Ordering::Relaxed),
         database: matches!(tokio::time::timeout(PATIENCE, server.store.ping()).await, Ok(Ok(()))),
-        disk: disk_takes_writes(&server).await,
+        disk: server.blobs.probe(PATIENCE).await.is_ok(),
         usurped: *server.usurped.borrow(),
         registered: *server.registered.borrow(),
         facts: server.bus.subscribed().borrow().phase == Phase::Connected,
@@ -68,20 +68,6 @@ pub(super) async fn readyz(State(server): State<Arc<Server>>) -> Response {
     let ready = !readiness.draining && !readiness.usurped && readiness.database && readiness.disk;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(readiness)).into_response()
-}
-
-async fn disk_takes_writes(server: &Server) -> bool {
-    let probe = async {
-        let turn = server.probing.clone().lock_owned().await;
-        let folder = server.blobs.folder().clone();
-        blocking(move || {
-            let probed = folder.probe();
-            drop(turn);
-            probed
-        })
-        .await
-    };
-    matches!(tokio::time::timeout(PATIENCE, probe).await, Ok(Ok(())))
 }
 
 /// For Prometheus.
@@ -99,7 +85,7 @@ pub(super) async fn metrics(State(server): State<Arc<Server>>) -> impl IntoRespo
         registered: *server.registered.borrow(),
         facts: server.bus.subscribed().borrow().phase == Phase::Connected,
         tokens: server.tokens.cached(),
-        low_on_room: *server.blobs.low.borrow(),
+        volume: *server.blobs.volume.borrow(),
         unknown_files,
     };
     ([(header::CONTENT_TYPE, EXPOSITION)], server.metrics.show(present))

@@ -1,7 +1,8 @@
-//! P3, F37, F38: volumes of file servers that fill up or stall. Reads go on, and everything is as before once they are well.
+//! P3, F37, F38: volumes of file servers that fill up, stall or become read-only. Reads go on, and everything is as before once
+//! they are well.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
 };
@@ -18,7 +19,7 @@ use wire::Digest;
 
 use crate::{
     content::{MIB, bytes, event, file, sha256},
-    standing::metric,
+    standing::{complete, metric},
 };
 
 /// A volume of its own in memory, which goes with this.
@@ -160,4 +161,67 @@ async fn a_volume_that_stalls_holds_up_its_uploads_and_nobody_elses_reads() -> a
         Ok(put.is_success().then_some(()))
     })
     .await
+}
+
+/// A folder in which nothing can be made while this lives.
+struct ReadOnly(PathBuf);
+
+impl ReadOnly {
+    fn make(folder: &Path) -> anyhow::Result<Self> {
+        for options in [&["--bind"][..], &["-o", "remount,bind,ro"]] {
+            let mut mount = Command::new("mount");
+            let sources: &[&Path] = if options[0] == "--bind" { &[folder, folder] } else { &[folder] };
+            ensure!(
+                mount.args(options).args(sources).status()?.success(),
+                "{} cannot be made read-only",
+                folder.display()
+            );
+        }
+        Ok(Self(folder.to_owned()))
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[tokio::test]
+async fn what_a_read_only_volume_was_to_receive_is_placed_elsewhere_and_what_it_holds_is_served() -> anyhow::Result<()>
+{
+    let Some(volume) = Volume::mount("400m")? else { return Ok(()) };
+    let plan = Plan { folder: Some(volume.path()), ..Plan::zones(&["eu", "eu", "eu", "eu"]) };
+    let cluster = Cluster::start(&plan).await?;
+    cluster.excuse(ddm_testkit::history::Promise::NoInternalErrors, "a disk takes no writes on purpose");
+    let path = file(&cluster, "x.bin", 3, 2 * MIB)?;
+    let everywhere = cluster.publish(&path, &["--replicas", "4", "--quorum", "4", "--wait"]).await?;
+    let read_only = ReadOnly::make(&cluster.path("file-server-0/partial"))?;
+    // Before anybody noticed: some of these are meant for that server.
+    let mut files = Vec::new();
+    for n in 0..6 {
+        let name = format!("{n}.bin");
+        files.push(cluster.publish(&path, &["--name", &name, "--replicas", "3", "--quorum", "1"]).await?);
+    }
+    for id in &files {
+        eventually("three others hold all of it", 4 * PATIENCE, async || {
+            Ok((complete(&cluster, id).await? == [1, 2, 3]).then_some(()))
+        })
+        .await?;
+    }
+    assert_eq!(metric(&cluster, 0, "volume_failing").await?, 1);
+    let details = cluster.details(&everywhere).await?;
+    let mut locations = details["locations"].as_array().context("locations")?.iter();
+    let here =
+        locations.find(|it| it["server"] == cluster.servers[0].id.as_str()).context("what it holds is served")?;
+    let got = cluster.http.get(here["url"].as_str().context("a url")?);
+    let got = got.bearer_auth(details["download"]["token"].as_str().context("a token")?).send().await?;
+    assert_eq!(Digest::of(&got.error_for_status()?.bytes().await?).to_string(), sha256(&path)?);
+
+    drop(read_only);
+    eventually("it takes files again", PATIENCE, async || {
+        Ok(cluster.publish(&path, &["--name", "again.bin", "--replicas", "4", "--quorum", "4"]).await.ok())
+    })
+    .await?;
+    Ok(())
 }
