@@ -21,7 +21,7 @@ use transfer::{
 use wire::{
     FileId,
     catalog::IssuedToken,
-    job::{JobInfo, JobState, Reason},
+    job::{Checked, JobInfo, JobState, Reason},
 };
 
 use super::{
@@ -201,13 +201,17 @@ impl Course<'_> {
 
     /// Whether the job ended without a result, and what to do then.
     fn over(&self) -> anyhow::Result<Option<Together>> {
-        let (state, reason, id) = {
+        let (state, reason, id, named_elsewhere) = {
             let job = &self.shared.known().job;
-            (job.state, job.reason, job.id)
+            let named_elsewhere = job.checked == Some(Checked::Sha256) && job.sha256 != self.wanted.sha256;
+            (job.state, job.reason, job.id, named_elsewhere)
         };
         let alone = |or: Reason| Ok(Some(Together::Alone(reason.unwrap_or(or).into())));
         match (state, reason) {
             (JobState::Direct, _) => alone(Reason::NoRanges),
+            (JobState::Failed, Some(Reason::WrongDigest)) if named_elsewhere => {
+                Ok(Some(Together::Again("it is not what another asker's --sha256 says".to_owned())))
+            }
             (JobState::Failed, Some(reason @ (Reason::Changed | Reason::WrongDigest))) => {
                 bail!("{}; start again for what is there now", reason.sentence())
             }

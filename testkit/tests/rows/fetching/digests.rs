@@ -1,13 +1,13 @@
 //! A SHA-256 that was asked for, and bytes that do not have it (P1, P10).
 
 use ddm_testkit::{
-    cluster::{Cluster, events},
+    cluster::{Cluster, events, finish},
     rogue::Rogue,
 };
 use wire::{Digest, FileId};
 
 use super::{
-    scene::{SIZE, near, said},
+    scene::{SIZE, job, near, piped, said, somebody},
     web::Web,
 };
 use crate::content::{MIB, bytes, event, number};
@@ -73,5 +73,27 @@ async fn what_a_lying_worker_told_is_withdrawn_and_fetched_anew() -> anyhow::Res
     let worker = job["workers"].as_array().unwrap().iter().find(|worker| worker["server"] == liar).unwrap();
     assert_eq!(worker["state"], "excluded", "{job}");
     assert!(worker["bytes"].as_u64() > Some(0), "it was asked: {job}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn another_askers_wrong_sha256_is_nobody_elses_failure() -> anyhow::Result<()> {
+    let content = bytes(3, SIZE);
+    let origin = Rogue::start(FileId::new(), content.clone().into()).await?;
+    origin.set(ddm_testkit::rogue::Behaviour::Throttle { rate: 8 * MIB });
+    let cluster = Cluster::start(&near(&["eu", "eu"])).await?;
+    let (url, wrong) = (origin.url().to_string(), Digest::of(b"another file").to_string());
+    let mistaken = cluster.spawn_client(&["--json", "-o", "x.bin", "--sha256", &wrong, &url])?;
+    let first = job(&cluster).await?["id"].as_str().unwrap().to_owned();
+    let other = piped(somebody(&cluster, "other", &["--json", "-o", "x.bin", &url]).await?)?;
+    let (mistaken, other) = tokio::join!(finish(mistaken), finish(other));
+    let (mistaken, other) = (mistaken?, other?);
+    assert_eq!(mistaken.status.code(), Some(1), "{}", said(&mistaken));
+    assert!(said(&mistaken).contains("does not have the SHA-256"), "{}", said(&mistaken));
+    let again: Vec<_> = events(&other)?.into_iter().filter(|event| event["event"] == "again").collect();
+    assert!(again.len() == 1 && again[0].to_string().contains("another asker's --sha256"), "{again:?}");
+    let done = event(&other, "done")?;
+    assert_ne!(done["fetched"]["job"]["id"], first.as_str());
+    assert!(std::fs::read(cluster.path("other/x.bin"))? == content);
     Ok(())
 }
