@@ -19,6 +19,8 @@ pub struct Member<'a> {
     pub assigned: bool,
     /// Whether it holds all of it, verified.
     pub complete: bool,
+    /// Whether its volume takes anything in.
+    pub takes: bool,
 }
 
 /// The one server of a zone that fetches `file` from other zones; `members` are those of the zone.
@@ -27,8 +29,10 @@ pub fn ingress<'a>(file: FileId, members: &[Member<'a>]) -> Option<&'a ServerId>
     if live().any(|member| member.complete) {
         return None;
     }
-    // Weights change while a file is under way and must not move the role, so they do not count here.
-    live().filter(|member| member.assigned).map(|member| member.server).max_by_key(|server| draw(file, server))
+    // Weights change while a file is under way and must not move the role, so they do not count here. One that is full or
+    // whose disk fails would keep the file from all others.
+    let able = live().filter(|member| member.assigned);
+    able.max_by_key(|member| (member.takes, draw(file, member.server))).map(|member| member.server)
 }
 
 #[cfg(test)]
@@ -41,12 +45,13 @@ mod tests {
         (0..count).map(|n| format!("fs-{n}").parse().unwrap()).collect()
     }
 
-    fn members<'a>(ids: &'a [ServerId], states: &[(bool, bool, bool)]) -> Vec<Member<'a>> {
-        let member = |(server, (live, assigned, complete)): (&'a ServerId, &(bool, bool, bool))| Member {
+    fn members<'a>(ids: &'a [ServerId], states: &[(bool, bool, bool, bool)]) -> Vec<Member<'a>> {
+        let member = |(server, (live, assigned, complete, takes)): (&'a ServerId, &(bool, bool, bool, bool))| Member {
             server,
             live: *live,
             assigned: *assigned,
             complete: *complete,
+            takes: *takes,
         };
         ids.iter().zip(states).map(member).collect()
     }
@@ -54,7 +59,7 @@ mod tests {
     #[test]
     fn when_the_ingress_dies_the_next_one_follows() {
         let (file, ids) = (FileId::new(), ids(3));
-        let mut all = members(&ids, &[(true, true, false); 3]);
+        let mut all = members(&ids, &[(true, true, false, true); 3]);
         let mut seen = Vec::new();
         while let Some(chosen) = ingress(file, &all) {
             seen.push(chosen.clone());
@@ -67,18 +72,20 @@ mod tests {
     proptest! {
         #[test]
         fn there_is_one_ingress_exactly_while_somebody_needs_one(
-            states in prop::collection::vec(any::<(bool, bool, bool)>(), 0..9),
+            states in prop::collection::vec(any::<(bool, bool, bool, bool)>(), 0..9),
             seed in any::<u64>(),
         ) {
             let (file, ids) = (FileId::new(), ids(states.len()));
             let mut all = members(&ids, &states);
             let chosen = ingress(file, &all).cloned();
-            let held = states.iter().any(|(live, _, complete)| *live && *complete);
-            let needed = states.iter().any(|(live, assigned, _)| *live && *assigned);
+            let held = states.iter().any(|(live, _, complete, _)| *live && *complete);
+            let needed = states.iter().any(|(live, assigned, ..)| *live && *assigned);
             prop_assert_eq!(chosen.is_some(), needed && !held);
             if let Some(chosen) = &chosen {
                 let at = all.iter().find(|member| member.server == chosen).unwrap();
                 prop_assert!(at.live && at.assigned && !at.complete);
+                let able = states.iter().any(|(live, assigned, _, takes)| *live && *assigned && *takes);
+                prop_assert_eq!(at.takes, able);
             }
             // Whoever asks, and in whatever order the servers are listed, there is no second one.
             if !all.is_empty() {

@@ -143,7 +143,8 @@ impl Standing {
 
     fn member<'a>(&self, held: &'a Held) -> Member<'a> {
         let (server, live) = (&held.server.id, held.live);
-        Member { server, live, assigned: held.part.assigned(), complete: self.is_complete(&held.part) }
+        let takes = held.server.free_bytes > 0;
+        Member { server, live, assigned: held.part.assigned(), complete: self.is_complete(&held.part), takes }
     }
 
     /// Whether all chunks are there, verified, on a server that was not told to drop them.

@@ -225,3 +225,26 @@ async fn what_a_read_only_volume_was_to_receive_is_placed_elsewhere_and_what_it_
     .await?;
     Ok(())
 }
+
+#[tokio::test]
+async fn a_read_only_volume_keeps_nothing_from_the_other_servers_of_its_zone() -> anyhow::Result<()> {
+    let Some(volume) = Volume::mount("400m")? else { return Ok(()) };
+    let plan = Plan { folder: Some(volume.path()), ..Plan::zones(&["eu", "us", "us"]) };
+    let cluster = Cluster::start(&plan).await?;
+    cluster.excuse(ddm_testkit::history::Promise::NoInternalErrors, "a disk takes no writes on purpose");
+    let path = file(&cluster, "x.bin", 4, 2 * MIB)?;
+    let _read_only = ReadOnly::make(&cluster.path("file-server-1/partial"))?;
+    let mut files = Vec::new();
+    // Whoever is to fetch a file into the zone is drawn by the file's id.
+    for n in 0..6 {
+        let args = ["--zone", "eu", "--zones", "eu,us", "--replicas", "2", "--quorum", "1"];
+        files.push(cluster.publish(&path, &[&["--name", &format!("{n}.bin")], &args[..]].concat()).await?);
+    }
+    for id in &files {
+        eventually("the other server of the zone holds all of it", 4 * PATIENCE, async || {
+            Ok((complete(&cluster, id).await? == [0, 2]).then_some(()))
+        })
+        .await?;
+    }
+    Ok(())
+}
