@@ -55,7 +55,7 @@ pub struct Common {
     #[arg(long, env = "DDM_SESSION_FILE", value_name = "FILE", global = true)]
     pub session_file: Option<PathBuf>,
     /// Proxy for every request: http://, https:// or socks5://; none is used unless named here
-    #[arg(long, env = "DDM_PROXY", value_name = "URL", global = true)]
+    #[arg(long, env = "DDM_PROXY", value_parser = proxy, value_name = "URL", global = true)]
     pub proxy: Option<Url>,
     /// Proxy (http, https or socks5) for files of the web that are fetched from here alone [default: that of --proxy]
     #[arg(long, env = "DDM_ORIGIN_PROXY", hide_env_values = true, value_name = "URL", global = true)]
@@ -339,6 +339,14 @@ pub fn write_man_pages(folder: &Path) -> std::io::Result<()> {
     clap_mangen::generate_to(CommandLine::command(), folder)
 }
 
+/// A proxy of a kind that there is: any other would silently not be used.
+fn proxy(text: &str) -> Result<Url, String> {
+    let known = |url: &Url| matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h") && url.has_host();
+    let unclear =
+        || "it must be a URL such as http://proxy.example.org:3128 or socks5://proxy.example.org:1080".to_owned();
+    text.parse().ok().filter(known).ok_or_else(unclear)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -389,6 +397,8 @@ mod tests {
             ("ddm-client --at 22:30 --in 2h https://example.org/x", "cannot be used with"),
             ("ddm-client --at soon https://example.org/x", "a time looks like"),
             ("ddm-client ddm://nonsense", "a link looks like"),
+            ("ddm-client --proxy ftp://127.0.0.1:1 list", "a URL such as http://"),
+            ("ddm-client --proxy proxy:3128 list", "a URL such as http://"),
         ] {
             let error = parse(bad).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{bad}");

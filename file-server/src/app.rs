@@ -88,7 +88,7 @@ impl App {
     /// With what is wrong and what to do about it; nothing listens then.
     pub async fn build(config: Config) -> anyhow::Result<Self> {
         config.check()?;
-        let join_secret = config.upstream.join_secret()?;
+        let join_secret = config.upstream.join_secret().await?;
         let broker = config.upstream.broker()?;
         let origins = Origins::new(&config.reach, Guard::PublicOnly)?;
         let (server, queue) = open(&config, broker.as_ref().map(|url| url.expose_secret())).await?;

@@ -1,6 +1,10 @@
 //! Settings: one struct per concern; each says its unit, default and variable. Contradictions refuse to start.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use bytesize::ByteSize;
@@ -8,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use lifecycle::{listen::Bounds, private_file, telemetry::Telemetry};
 use origin::Reach;
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::Instant;
 use url::Url;
 use wire::Zone;
 
@@ -15,6 +20,10 @@ use crate::{PublicUrl, Reserve};
 
 /// Where settings are looked for when no file is named.
 pub const DEFAULT_FILE: &str = "/etc/ddm/file-server.toml";
+
+/// How long the file of the join secret may take to appear, and how often to look.
+const SECRET_WAIT: Duration = Duration::from_secs(10);
+const SECRET_LOOK: Duration = Duration::from_millis(100);
 
 /// Stores and serves the chunks of files in one zone
 #[derive(Debug, Clone, Parser)]
@@ -305,14 +314,29 @@ impl Config {
 }
 
 impl Upstream {
-    /// The join secret, if there is one.
-    pub(crate) fn join_secret(&self) -> anyhow::Result<Option<SecretString>> {
+    /// The join secret, if there is one. An info-server that is started for the first time together with this one makes its
+    /// file in a moment.
+    pub(crate) async fn join_secret(&self) -> anyhow::Result<Option<SecretString>> {
+        if let Some(path) = self.join_secret_file.as_ref().filter(|_| self.join_secret.is_none()) {
+            until_there(path).await;
+        }
         secret(self.join_secret.as_ref(), self.join_secret_file.as_ref(), "--join-secret-file")
     }
 
     /// The broker's URL, if there is a broker.
     pub(crate) fn broker(&self) -> anyhow::Result<Option<SecretString>> {
         secret(self.amqp.as_ref(), self.amqp_file.as_ref(), "--amqp-file")
+    }
+}
+
+/// Waits for a file, for a while.
+async fn until_there(path: &Path) {
+    let until = Instant::now() + SECRET_WAIT;
+    if !path.exists() {
+        tracing::info!(path = %path.display(), "waiting for the join secret, which the info-server makes when it first starts");
+    }
+    while !path.exists() && Instant::now() < until {
+        tokio::time::sleep(SECRET_LOOK).await;
     }
 }
 
@@ -373,6 +397,21 @@ mod tests {
             let error = parse(args).check().unwrap_err().to_string();
             assert!(error.contains(why), "{args:?}: {error}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_join_secret_that_is_being_made_is_waited_for_and_one_that_does_not_come_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("join-secret");
+        let config = parse(&["--join-secret-file", path.to_str().unwrap()]);
+        let refused = config.upstream.join_secret().await.unwrap_err().to_string();
+        assert!(refused.contains("join-secret does not exist"), "{refused}");
+        let made = async {
+            tokio::time::sleep(SECRET_LOOK * 3).await;
+            private_file::write(&path, b"hunter2").unwrap();
+        };
+        let (secret, ()) = tokio::join!(config.upstream.join_secret(), made);
+        assert_eq!(secret.unwrap().unwrap().expose_secret(), "hunter2");
     }
 
     #[test]

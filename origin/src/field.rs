@@ -146,7 +146,7 @@ mod tests {
             ("attachment; filename*=utf-8'en'%2e%2e%2fetc%2fpasswd", Some("passwd")),
             ("attachment; filename*=ISO-8859-1''%a3.txt; filename=\"pound.txt\"", Some("pound.txt")),
             ("attachment; filename=\"наука.bin\"", Some("наука.bin")),
-            ("attachment; filename=\"../../../root/.bashrc\"", Some(".bashrc")),
+            ("attachment; filename=\"../../../root/.bashrc\"", Some("bashrc")),
             ("attachment; filename=\"..\"", Some("download")),
             ("attachment; filename=\"C:\\\\Windows\\\\x.exe\"", Some("x.exe")),
             ("attachment; filename=\"-rf\"", Some("rf")),

@@ -38,12 +38,12 @@ impl FileName {
         &self.0
     }
 
-    /// A name made of somebody else's text: what follows the last separator, without what a name must not hold, cut to
-    /// length; `download` if nothing is left.
+    /// A name made of somebody else's text: what follows the last separator, without what a name must not hold and without
+    /// what would hide the file (a `.profile` that one did not ask for), cut to length; `download` if nothing is left.
     pub fn tamed(text: &str) -> Self {
         let last = text.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next().unwrap_or_default();
         let shown: String = last.chars().filter(|c| !deceives(*c)).collect();
-        let mut name = shown.trim().trim_start_matches('-').trim_start();
+        let mut name = shown.trim_start_matches(|c: char| matches!(c, '-' | '.') || c.is_whitespace()).trim_end();
         while name.len() > MAX_NAME_LEN {
             let last = name.char_indices().next_back().map_or(0, |(at, _)| at);
             name = name.get(..last).unwrap_or_default();

@@ -46,13 +46,15 @@ pub(super) async fn confirm(
     wait: Duration,
     cancel: &CancellationToken,
 ) -> anyhow::Result<Confirmed> {
-    let (expected, by) = {
+    let (expected, checked) = {
         let job = &shared.known().job;
-        (asked.or(job.sha256), if asked.is_some() { Some(Checked::Sha256) } else { job.checked })
+        (
+            asked.or(job.sha256),
+            if asked.is_some() { Checked::Sha256 } else { job.checked.unwrap_or(Checked::Unchecked) },
+        )
     };
     let Some(expected) = expected else { return sampled(shared, epoch, wait, cancel).await };
     let sha256 = complete.sha256(cancel).await?;
-    let checked = by.filter(|by| matches!(by, Checked::Sha256 | Checked::Origin)).unwrap_or(Checked::Sha256);
     if sha256 == expected {
         return Ok(Confirmed::Yes { checked, sha256: Some(sha256) });
     }
