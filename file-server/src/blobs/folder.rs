@@ -228,11 +228,10 @@ impl Folder {
 
     /// Whether the disk takes writes.
     pub(crate) fn probe(&self) -> io::Result<()> {
-        let path = self.partial.join(".probe");
         fs::create_dir_all(&self.partial)?;
-        let file = File::create(&path)?;
-        file.write_all_at(b"ok", 0).and_then(|()| file.sync_data())?;
-        fs::remove_file(&path)
+        // Without a name: nothing is left of it, and nobody sees it among the blobs.
+        let file = tempfile::tempfile_in(&self.partial)?;
+        file.write_all_at(b"ok", 0).and_then(|()| file.sync_data())
     }
 
     fn partial_path(&self, id: FileId) -> PathBuf {
