@@ -63,7 +63,7 @@ pub(crate) struct Present {
     pub(crate) facts: bool,
     /// Tokens in memory.
     pub(crate) tokens: u64,
-    /// Whether less room is left than the reserve.
+    /// How the volume was found.
     pub(crate) volume: Volume,
     /// Files kept that the catalogue does not know.
     pub(crate) unknown_files: u64,
