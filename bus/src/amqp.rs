@@ -1,15 +1,18 @@
-//! The bus on RabbitMQ.
+//! The backend on RabbitMQ.
 //!
-//! lapin is named nowhere else. Its own recovery stays off: each side supervises one connection and builds it anew from
-//! nothing whenever anything about it looks wrong, because a consumer whose channel the broker closed may wait for ever.
+//! Only this module and its submodules use lapin; tests use it as a client of the broker that is not ours. lapin's own recovery
+//! stays off: each side supervises one connection and replaces it whenever anything fails, because a consumer whose channel the
+//! broker closed may wait for ever.
 
 mod address;
+mod broker;
+mod connection;
 mod consume;
-mod held_up;
-mod link;
+mod dial;
 mod publish;
 mod settle;
 mod topology;
+mod unconfirmed_keys;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -17,36 +20,50 @@ use tokio_util::sync::CancellationToken;
 
 use wire::ServerId;
 
-use self::{address::Address, link::Link, publish::Publisher};
+pub use self::broker::ReadUrl;
+use self::{broker::Broker, connection::BrokerConnection, consume::QueueConsumer, publish::Publisher};
 use crate::{BusError, BusState, EventBus, Handler, Outbound, Phase, Receipt, Subscription, state::State};
 
-/// The bus on RabbitMQ. Publishing and consuming use a connection each: the broker blocks the first when it is short of
-/// disk or memory.
+/// Bus on RabbitMQ. Publishing and consuming use a connection each, because the broker blocks a publishing connection
+/// when it is short of disk or memory.
 #[derive(Debug)]
 pub struct Amqp {
-    address: Address,
+    broker: Broker,
     publisher: Publisher,
     subscribed: State,
 }
 
 impl Amqp {
-    /// A bus on the broker at `uri` (`amqp[s]://user:password@host:port/vhost`), not connected yet.
+    /// Creates a bus on the broker at `uri` (`amqp[s]://user:password@host:port/vhost`), without connecting. Several addresses, with
+    /// commas between, are the nodes of one broker: the first that answers is used.
     ///
     /// # Errors
     /// [`BusError::Address`].
     pub fn new(uri: &str) -> Result<Self, BusError> {
-        Ok(Self { address: Address::parse(uri)?, publisher: Publisher::new(), subscribed: State::new(Phase::Idle) })
+        Ok(Self::on(Broker::new(uri, None)?))
     }
 
-    /// Deletes the queue of a server that is gone for good. Should the server come back, it makes the queue anew and reads
-    /// from the log what it missed.
+    /// Creates a bus as [`Self::new`], which calls `read` before each connection: the password may have changed.
     ///
     /// # Errors
-    /// The broker's; a queue that does not exist is none.
+    /// [`BusError::Address`].
+    pub fn reading(uri: &str, read: ReadUrl) -> Result<Self, BusError> {
+        Ok(Self::on(Broker::new(uri, Some(read))?))
+    }
+
+    fn on(broker: Broker) -> Self {
+        Self { broker, publisher: Publisher::new(), subscribed: State::new(Phase::Idle) }
+    }
+
+    /// Deletes the queue of a server that has left for good. If the server returns, it declares the queue again and
+    /// reads the events it missed from the log.
+    ///
+    /// # Errors
+    /// The broker's; a queue that does not exist is no error.
     pub async fn delete_queue(&self, server: &ServerId) -> Result<(), BusError> {
-        let link = Link::open(&self.address, "ddm operator").await?;
-        let deleted = topology::delete(&link, &topology::server_queue(server)).await;
-        link.close().await;
+        let connection = BrokerConnection::open(&self.broker, "ddm operator").await?;
+        let deleted = topology::delete(&connection, &topology::server_queue(server)).await;
+        connection.close().await;
         deleted
     }
 }
@@ -54,15 +71,15 @@ impl Amqp {
 #[async_trait]
 impl EventBus for Amqp {
     async fn run(&self, shutdown: CancellationToken) {
-        self.publisher.run(&self.address, &shutdown).await;
+        self.publisher.run(&self.broker, &shutdown).await;
     }
 
     async fn publish(&self, batch: &[Outbound]) -> Result<Vec<Receipt>, BusError> {
         self.publisher.publish(batch).await
     }
 
-    async fn heal(&self, servers: &[ServerId]) -> Result<usize, BusError> {
-        self.publisher.heal(&self.address, servers).await
+    async fn delete_stalled_queues(&self, servers: &[ServerId]) -> Result<usize, BusError> {
+        self.publisher.delete_stalled_queues(&self.broker, servers).await
     }
 
     async fn subscribe(
@@ -71,7 +88,7 @@ impl EventBus for Amqp {
         handler: &dyn Handler,
         shutdown: &CancellationToken,
     ) -> Result<(), BusError> {
-        consume::run(&self.address, subscription, (handler, &self.subscribed), shutdown).await;
+        QueueConsumer { broker: &self.broker, subscription, handler, state: &self.subscribed }.run(shutdown).await;
         Ok(())
     }
 
@@ -81,5 +98,15 @@ impl EventBus for Amqp {
 
     fn subscribed(&self) -> watch::Receiver<BusState> {
         self.subscribed.subscribe()
+    }
+}
+
+impl From<lapin::Error> for BusError {
+    fn from(error: lapin::Error) -> Self {
+        let code = match error.kind() {
+            lapin::ErrorKind::ProtocolError(reply) => Some(reply.get_id()),
+            _ => None,
+        };
+        Self::Broker { code, text: error.to_string() }
     }
 }

@@ -1,4 +1,4 @@
-//! What every backend promises, as one suite that runs against a real one.
+//! Conformance suite: the promises of every backend, tested against a real one.
 
 mod recorder;
 
@@ -15,26 +15,26 @@ use tokio::{task::JoinHandle, time};
 use tokio_util::sync::CancellationToken;
 use wire::{
     FileId, Label,
-    event::{Event, Fact, SCHEMA, Stream},
+    event::{Event, EventPayload, SCHEMA, Stream},
     id::Epoch,
 };
 
 pub use self::recorder::{Recorder, sequence};
 use crate::{EventBus, Handler, MAX_BATCH, Outbound, Phase, Receipt, Subscription, Verdict};
 
-/// Longer than any backend may take for anything, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Deadline of every step, generous for a busy machine.
+const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A backend under test.
+/// Backend under test.
 pub trait Backend: Send + Sync {
-    /// The info-server's bus.
+    /// Returns the info-server's bus.
     fn publisher(&self) -> Arc<dyn EventBus>;
-    /// A file server's bus.
+    /// Returns a file server's bus.
     fn subscriber(&self, subscription: &Subscription) -> Arc<dyn EventBus>;
     /// Commits messages, as the info-server does before it publishes them.
     fn commit(&self, batch: &[Outbound]);
-    /// What the backend says of a message that no subscriber exists for.
-    fn unwanted(&self) -> Receipt;
+    /// Returns the backend's receipt for a message without a subscriber.
+    fn unrouted_receipt(&self) -> Receipt;
 }
 
 /// Runs the whole suite.
@@ -43,17 +43,17 @@ pub trait Backend: Send + Sync {
 /// When the backend breaks a promise.
 pub async fn check(backend: &dyn Backend) {
     let suite = Suite::start(backend);
-    matching_subscribers_get_everything_in_order(&suite).await;
-    one_that_was_away_gets_what_it_missed(&suite).await;
-    what_is_retried_comes_again(&suite).await;
-    what_is_parked_does_not_come_again_and_blocks_nothing(&suite).await;
-    what_a_crashed_subscriber_had_not_settled_comes_again(&suite).await;
+    matching_subscribers_get_every_message_in_order(&suite).await;
+    a_subscriber_that_was_away_gets_what_it_missed(&suite).await;
+    a_message_to_retry_comes_again(&suite).await;
+    a_dead_lettered_message_does_not_come_again_and_blocks_no_other(&suite).await;
+    messages_that_a_crashed_subscriber_had_not_settled_come_again(&suite).await;
     large_batches_keep_their_order(&suite).await;
-    what_nobody_wants_is_said_to_be_so(&suite).await;
+    a_message_without_a_subscriber_gets_that_receipt(&suite).await;
     a_shutdown_ends_everything_promptly(suite).await;
 }
 
-async fn matching_subscribers_get_everything_in_order(suite: &Suite<'_>) {
+async fn matching_subscribers_get_every_message_in_order(suite: &Suite<'_>) {
     let (a, b) = (label("order-a"), label("order-b"));
     let one = suite.join(&suite.subscription("order-1", &a), Recorder::acking()).await;
     let two = suite.join(&suite.subscription("order-2", &a), Recorder::acking()).await;
@@ -76,7 +76,7 @@ async fn matching_subscribers_get_everything_in_order(suite: &Suite<'_>) {
     }
 }
 
-async fn one_that_was_away_gets_what_it_missed(suite: &Suite<'_>) {
+async fn a_subscriber_that_was_away_gets_what_it_missed(suite: &Suite<'_>) {
     let subscription = suite.subscription("away", &label("away"));
     let member = suite.join(&subscription, Recorder::acking()).await;
     let recorder = member.leave().await;
@@ -87,11 +87,11 @@ async fn one_that_was_away_gets_what_it_missed(suite: &Suite<'_>) {
     member.leave().await;
 }
 
-async fn what_is_retried_comes_again(suite: &Suite<'_>) {
+async fn a_message_to_retry_comes_again(suite: &Suite<'_>) {
     let zone = label("retry");
     let batch = suite.messages([Stream::Zone(zone.clone())].iter().cycle().take(5));
     let busy = batch.get(2).map(number).expect("the third of five");
-    let recorder = Recorder::judging(move |seq, times| match times {
+    let recorder = Recorder::with_rule(move |seq, times| match times {
         0 if seq == busy => Verdict::Retry,
         _ => Verdict::Ack,
     });
@@ -102,16 +102,16 @@ async fn what_is_retried_comes_again(suite: &Suite<'_>) {
     member.leave().await;
 }
 
-async fn what_is_parked_does_not_come_again_and_blocks_nothing(suite: &Suite<'_>) {
-    let zone = label("park");
+async fn a_dead_lettered_message_does_not_come_again_and_blocks_no_other(suite: &Suite<'_>) {
+    let zone = label("dead-letter");
     let batch = suite.messages([Stream::Zone(zone.clone())].iter().cycle().take(5));
     let poison = batch.get(1).map(number).expect("the second of five");
-    let recorder = Recorder::judging(move |seq, _| if seq == poison { Verdict::Park } else { Verdict::Ack });
-    let subscription = suite.subscription("park", &zone);
+    let recorder = Recorder::with_rule(move |seq, _| if seq == poison { Verdict::DeadLetter } else { Verdict::Ack });
+    let subscription = suite.subscription("dead-letter", &zone);
     let member = suite.join(&subscription, recorder).await;
     suite.publish(&batch).await;
     member.recorder.until("the rest of the batch", |seen| has_all(seen, &batch)).await;
-    // Whatever was not settled would come again now.
+    // A message that was not settled would come again now.
     let recorder = member.leave().await;
     let member = suite.join(&subscription, recorder).await;
     let later = suite.messages([Stream::Zone(zone)].iter());
@@ -122,7 +122,7 @@ async fn what_is_parked_does_not_come_again_and_blocks_nothing(suite: &Suite<'_>
     member.leave().await;
 }
 
-async fn what_a_crashed_subscriber_had_not_settled_comes_again(suite: &Suite<'_>) {
+async fn messages_that_a_crashed_subscriber_had_not_settled_come_again(suite: &Suite<'_>) {
     let zone = label("crash");
     let subscription = suite.subscription("crash", &zone);
     let stuck = suite.join(&subscription, Recorder::stuck()).await;
@@ -145,9 +145,9 @@ async fn large_batches_keep_their_order(suite: &Suite<'_>) {
     member.leave().await;
 }
 
-async fn what_nobody_wants_is_said_to_be_so(suite: &Suite<'_>) {
+async fn a_message_without_a_subscriber_gets_that_receipt(suite: &Suite<'_>) {
     let batch = suite.messages([Stream::Zone(label("nowhere"))].iter());
-    assert_eq!(suite.publish(&batch).await, [suite.backend.unwanted()]);
+    assert_eq!(suite.publish(&batch).await, [suite.backend.unrouted_receipt()]);
     assert!(suite.publish(&[]).await.is_empty());
 }
 
@@ -197,12 +197,12 @@ impl<'a> Suite<'a> {
     }
 }
 
-/// A subscriber at work.
+/// Running subscriber.
 #[derive(Debug)]
 pub struct Member {
-    /// What it was handed.
+    /// Record of the events it received.
     pub recorder: Arc<Recorder>,
-    /// What hands it over.
+    /// Bus that delivers its messages.
     pub bus: Arc<dyn EventBus>,
     shutdown: CancellationToken,
     task: JoinHandle<()>,
@@ -223,21 +223,21 @@ impl Member {
         });
         let mut state = bus.subscribed();
         let connected = state.wait_for(|state| state.phase == Phase::Connected);
-        time::timeout(PATIENCE, connected).await.expect("subscribed in time").expect("the bus lives");
+        time::timeout(STEP_TIMEOUT, connected).await.expect("subscribed in time").expect("the bus lives");
         Self { recorder, bus, shutdown, task }
     }
 
-    /// Shuts it down in good order.
+    /// Shuts the subscriber down in good order and returns its recorder.
     ///
     /// # Panics
-    /// When it does not end within a minute.
+    /// When the subscriber does not end within a minute.
     pub async fn leave(self) -> Arc<Recorder> {
         self.shutdown.cancel();
-        time::timeout(PATIENCE, self.task).await.expect("ends in time").expect("ends well");
+        time::timeout(STEP_TIMEOUT, self.task).await.expect("ends in time").expect("ends well");
         self.recorder
     }
 
-    /// Those of `batch` that it saw, in order of arrival.
+    /// Returns those of `batch` that the subscriber received, in order of arrival.
     fn seen_of(&self, batch: &[Outbound]) -> Vec<u64> {
         let mut seen = self.recorder.seen();
         seen.retain(|seq| batch.iter().any(|message| number(message) == *seq));
@@ -250,19 +250,20 @@ impl Member {
     }
 }
 
-/// A real event about `stream` with the number `seq`.
+/// Creates an event of `stream` with the number `seq`.
 ///
 /// # Panics
 /// Never: events can be serialised.
 pub fn message(epoch: Epoch, stream: &Stream, seq: u64) -> Outbound {
     let file = FileId::new();
-    let fact = match stream {
-        Stream::Zone(_) => Fact::TokenGranted { grants: Vec::new() },
-        Stream::Server(_) => Fact::ReplicaAssigned { file },
-        Stream::All => Fact::FileDeleted { file },
+    let payload = match stream {
+        Stream::Zone(_) => EventPayload::TokenGranted { grants: Vec::new() },
+        Stream::Server(_) => EventPayload::ReplicaAssigned { file },
+        Stream::All => EventPayload::FileDeleted { file },
     };
-    let routing_key = fact.routing_key(stream);
-    let event = Event { schema: SCHEMA, epoch, stream: stream.clone(), prev: 0, seq, at: Timestamp::UNIX_EPOCH, fact };
+    let routing_key = payload.routing_key(stream);
+    let event =
+        Event { schema: SCHEMA, epoch, stream: stream.clone(), prev: 0, seq, at: Timestamp::UNIX_EPOCH, payload };
     let body = serde_json::to_vec(&event).expect("an event is JSON").into();
     Outbound { id: format!("{epoch}/{seq}"), routing_key, body }
 }

@@ -1,45 +1,34 @@
-//! What a file server does with events.
+//! The file server's side of a subscription.
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use wire::id::Epoch;
 
-use crate::LogBatch;
+use crate::log::{LogBatch, Position};
 
-/// How far a file server has read the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Position {
-    /// The epoch that `seq` counts in; none before the first event.
-    pub epoch: Option<Epoch>,
-    /// Everything of its own streams up to this number was applied.
-    pub seq: u64,
-    /// The highest number seen in any of them: a log that ends before it was put back to an earlier state.
-    pub seen: u64,
-}
-
-/// What is to become of a message.
+/// Outcome of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Applied: it is not needed any more.
+    /// Applied; the message is no longer needed.
     Ack,
-    /// Not now (the disk is full, the database busy): it comes again after a pause.
+    /// Not applied now (disk full, database busy); the message is delivered again after a pause.
     Retry,
-    /// Never (unreadable, of an unknown version): it is set aside and does not come again.
-    Park,
+    /// Never applicable (unreadable, of an unknown version); the message is moved to the dead-letter queue and not
+    /// delivered again.
+    DeadLetter,
 }
 
 /// Messages to apply together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Batch {
-    /// What was ready in the queue, at most [`crate::MAX_BATCH`] bodies of at most [`crate::MAX_BODY`] bytes.
+    /// Messages that were ready in the queue: at most [`crate::MAX_BATCH`] bodies of at most [`crate::MAX_BODY`] bytes.
     Queued(Vec<Bytes>),
-    /// A piece of the log that begins at the handler's [`Position`]; the handler moves its position up to the first
-    /// message it answers [`Verdict::Retry`] for, or to the header's `as_of`.
+    /// Part of the log that begins at the handler's [`Position`]. The handler moves its position up to the first
+    /// message with [`Verdict::Retry`], or to the header's `as_of`.
     Logged(LogBatch),
 }
 
 impl Batch {
-    /// The serialised events, in order.
+    /// Returns the serialised events in order.
     pub fn bodies(&self) -> &[Bytes] {
         match self {
             Self::Queued(bodies) => bodies,
@@ -48,16 +37,17 @@ impl Batch {
     }
 }
 
-/// The file server's side of a subscription. No two of its methods run at once.
+/// Consumer of a file server's events. No two of its methods run at the same time.
 #[async_trait]
 pub trait Handler: Send + Sync {
-    /// Where the log is to be read from.
+    /// Returns the position from which the log is to be read.
     async fn position(&self) -> Position;
 
-    /// Applies messages, durably, and says of each what is to become of it. What no verdict was given for comes again.
+    /// Applies messages durably and returns a verdict for each. A message without a verdict is delivered again.
     async fn apply(&self, batch: Batch) -> Vec<Verdict>;
 
-    /// Up to this moment events may have been missed: read the log after [`Self::position`]. Called by the queue backend
-    /// whenever it (re)joined the queue, before the first message. It should take note and return; the messages wait.
+    /// Records that events may have been missed up to this moment, so that the log must be read after
+    /// [`Self::position`]. The queue backend calls this whenever it has joined the queue, before the first message. The
+    /// method should return at once; messages wait for it.
     async fn resynchronise(&self);
 }

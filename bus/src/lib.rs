@@ -1,22 +1,21 @@
 #![doc = include_str!("../README.md")]
 
 pub mod amqp;
-#[cfg(feature = "conformance")]
+mod backoff;
 pub mod conformance;
 mod error;
 mod handler;
 mod log;
+pub mod long_poll;
 mod message;
-pub mod outbox;
-mod pause;
 mod state;
 
-pub use amqp::Amqp;
+pub use amqp::{Amqp, ReadUrl};
 pub use error::BusError;
-pub use handler::{Batch, Handler, Position, Verdict};
-pub use log::{EventLog, LogBatch};
+pub use handler::{Batch, Handler, Verdict};
+pub use log::{EventLog, LogBatch, Position};
+pub use long_poll::LongPoll;
 pub use message::{MAX_BATCH, MAX_BODY, Outbound, Receipt, Subscription};
-pub use outbox::Outbox;
 pub use state::{BusState, Phase};
 
 use async_trait::async_trait;
@@ -24,32 +23,33 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use wire::ServerId;
 
-/// The way events travel from the info-server to the file servers.
+/// Transport of events from the info-server to the file servers.
 #[async_trait]
 pub trait EventBus: std::fmt::Debug + Send + Sync {
-    /// Keeps the publishing side connected until `shutdown`; [`Self::publish`] needs it running. A subscriber does not.
+    /// Keeps the publishing side connected until `shutdown`. [`Self::publish`] needs this to run; a subscription does
+    /// not.
     async fn run(&self, shutdown: CancellationToken);
 
-    /// Publishes messages in order and says of each, in the same order, what became of it.
+    /// Publishes messages in order and returns a receipt for each, in the same order.
     ///
     /// # Errors
-    /// Nothing may be assumed of any message: the caller tries the whole batch again, duplicates are harmless.
+    /// The outcome of every message is unknown: the caller publishes the whole batch again. Duplicates are harmless.
     async fn publish(&self, batch: &[Outbound]) -> Result<Vec<Receipt>, BusError>;
 
-    /// After [`Receipt::HeldUp`]: does away with what may hold up the events of these servers, and answers how many obstacles
-    /// there were. Nothing is lost by it that the log does not have.
+    /// Deletes, after a [`Receipt::Unconfirmed`], the queues of these servers that may hold up their events. Returns
+    /// the number of queues deleted. The log has every event that is lost with them.
     ///
     /// # Errors
-    /// The transport's; the next call may do better.
-    async fn heal(&self, _servers: &[ServerId]) -> Result<usize, BusError> {
+    /// The transport's; the next call may succeed.
+    async fn delete_stalled_queues(&self, _servers: &[ServerId]) -> Result<usize, BusError> {
         Ok(0)
     }
 
-    /// Hands a file server's events to `handler` until `shutdown`, through every outage. A batch in the handler's hands is
-    /// finished and settled first.
+    /// Passes a file server's events to `handler` until `shutdown`, across outages. A batch that the handler has
+    /// received is finished and settled first.
     ///
     /// # Errors
-    /// [`BusError::NoLog`]; outages are not errors but show in [`Self::subscribed`].
+    /// [`BusError::NoLog`]. Outages are no errors; they show in [`Self::subscribed`].
     async fn subscribe(
         &self,
         subscription: &Subscription,
@@ -57,9 +57,9 @@ pub trait EventBus: std::fmt::Debug + Send + Sync {
         shutdown: &CancellationToken,
     ) -> Result<(), BusError>;
 
-    /// The state of the publishing side.
+    /// Returns the state of the publishing side.
     fn publishing(&self) -> watch::Receiver<BusState>;
 
-    /// The state of the subscription.
+    /// Returns the state of the subscription.
     fn subscribed(&self) -> watch::Receiver<BusState>;
 }

@@ -1,29 +1,40 @@
-//! The info-server's log as a file server reads it.
+//! The info-server's event log, as a file server reads it.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use wire::event::LogHeader;
+use wire::{event::LogHeader, id::Epoch};
 
-use crate::{BusError, Position};
+use crate::BusError;
 
-/// A piece of the log.
+/// Position up to which a file server has read the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Position {
+    /// Epoch that `seq` belongs to; `None` before the first event.
+    pub epoch: Option<Epoch>,
+    /// Number up to which all events of the server's streams were applied.
+    pub seq: u64,
+    /// Highest number received in any stream. A log that ends below it was restored from a backup.
+    pub seen: u64,
+}
+
+/// Part of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogBatch {
-    /// What the lines are and how far they reach.
+    /// Kind of the lines and position that they reach.
     pub header: LogHeader,
-    /// One serialised `wire::event::Event` each.
+    /// Serialised events (`wire::event::Event`), one in each element.
     pub lines: Vec<Bytes>,
 }
 
-/// The log of the streams that concern one server: `GET /v1/servers/{id}/events`.
+/// Log of the streams of one file server: `GET /v1/servers/{id}/events`.
 #[async_trait]
 pub trait EventLog: std::fmt::Debug + Send + Sync {
-    /// What comes after `position`, or the present state when that is not to be had. Waits up to `wait` for the first
-    /// line; an answer without lines is not an error. The implementation bounds the size of its answer.
+    /// Returns the events after `position`, or a snapshot if they were trimmed. Waits up to `wait` for the first event;
+    /// an answer without events is no error. The implementation bounds the size of its answer.
     ///
     /// # Errors
-    /// [`BusError::Log`]: not to be had now; the caller tries again.
+    /// [`BusError::Log`]: the log cannot be read at the moment; the caller tries again.
     async fn after(&self, position: Position, wait: Duration) -> Result<LogBatch, BusError>;
 }

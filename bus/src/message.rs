@@ -1,41 +1,42 @@
-//! What is published, and to whom.
+//! Published messages and their subscribers.
 
 use bytes::Bytes;
 use wire::{ServerId, Zone};
 
-/// Messages in flight, and in one batch handed to a handler.
+/// Largest number of messages in flight, and in one batch for a handler.
 pub const MAX_BATCH: usize = 256;
-/// Bytes in a message body. A larger one is not sent; one that comes nevertheless is parked unread.
+/// Largest message body in bytes. A larger one is not sent; one that arrives is dead-lettered unread.
 pub const MAX_BODY: usize = 1024 * 1024;
 
-/// A committed event on its way out.
+/// Committed event to be published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outbound {
-    /// Unique; it tells the messages of a batch apart.
+    /// Unique identifier, which tells the messages of a batch apart.
     pub id: String,
-    /// `wire::event::Fact::routing_key`.
+    /// Result of `wire::event::EventPayload::routing_key`.
     pub routing_key: String,
-    /// The serialised event.
+    /// Serialised event.
     pub body: Bytes,
 }
 
-/// What became of a published message.
+/// Outcome of publishing one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Receipt {
-    /// It is on disk wherever it has to be.
+    /// The message is on disk in every queue it was routed to.
     Confirmed,
-    /// No queue wanted it, or it cannot be sent (a body beyond [`MAX_BODY`]): the log covers it.
+    /// No queue was bound for the message, or it cannot be sent (a body beyond [`MAX_BODY`]). Servers read it from the
+    /// log.
     Unrouted,
-    /// The broker took it in, but a queue that wanted it did not confirm it in time: the log covers it there. It may still
-    /// arrive.
-    HeldUp,
+    /// A queue did not confirm the message in time, or its routing key is held back. Servers read it from the log; it
+    /// may still arrive.
+    Unconfirmed,
 }
 
-/// A file server, as the bus sees it.
+/// File server as a subscriber.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subscription {
-    /// Its id; two subscribers with one id share the messages between them.
+    /// Identifier of the file server. Two subscribers with one identifier share the messages between them.
     pub server: ServerId,
-    /// Where it stands.
+    /// Zone of the file server.
     pub zone: Zone,
 }

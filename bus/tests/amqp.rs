@@ -1,6 +1,9 @@
 //! The bus on a real RabbitMQ node.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
+#[path = "amqp/outages.rs"]
+mod outages;
+
 use std::{sync::Arc, time::Duration};
 
 use bus::{
@@ -13,7 +16,7 @@ use lapin::{
     options::{BasicGetOptions, BasicPublishOptions, QueueDeclareOptions},
     types::FieldTable,
 };
-use testkit::rabbitmq::RabbitMq;
+use testkit::rabbitmq::{RabbitMq, VirtualHost};
 use tokio::{task::JoinHandle, time};
 use tokio_util::sync::CancellationToken;
 use wire::{event::Stream, id::Epoch};
@@ -31,7 +34,7 @@ impl Backend for Broker {
 
     fn commit(&self, _: &[Outbound]) {}
 
-    fn unwanted(&self) -> Receipt {
+    fn unrouted_receipt(&self) -> Receipt {
         Receipt::Unrouted
     }
 }
@@ -90,19 +93,15 @@ async fn raw(uri: &str) -> (Connection, Channel) {
     (connection, channel)
 }
 
-fn vhost_of(uri: &str) -> &str {
-    uri.rsplit('/').next().unwrap()
-}
-
 #[tokio::test]
 async fn rabbitmq_keeps_the_promises_of_a_bus() {
-    let uri = RabbitMq::shared().await.vhost().await.unwrap();
+    let uri = VirtualHost::new().await.unwrap().uri();
     conformance::check(&Broker(uri)).await;
 }
 
 #[tokio::test]
 async fn returned_messages_are_told_apart_within_a_batch() {
-    let uri = RabbitMq::shared().await.vhost().await.unwrap();
+    let uri = VirtualHost::new().await.unwrap().uri();
     let member = join(&uri, "mixed").await;
     let publisher = Publisher::start(&uri);
     for round in 0..5_u64 {
@@ -123,7 +122,7 @@ async fn returned_messages_are_told_apart_within_a_batch() {
 
 #[tokio::test]
 async fn a_message_that_cannot_be_sent_does_not_hold_up_the_others() {
-    let uri = RabbitMq::shared().await.vhost().await.unwrap();
+    let uri = VirtualHost::new().await.unwrap().uri();
     let member = join(&uri, "large").await;
     let publisher = Publisher::start(&uri);
     let mut batch = publisher.messages(1..=4);
@@ -171,18 +170,18 @@ async fn a_subscriber_lives_through_a_killed_broker() {
 }
 
 #[tokio::test]
-async fn a_queue_that_a_killed_broker_left_without_a_leader_is_made_anew() {
+async fn a_queue_that_a_killed_broker_left_without_a_leader_is_declared_again() {
     let node = RabbitMq::start().await.unwrap();
     let member = join(&node.uri(), "young").await;
     outlive(&node, member).await;
 }
 
 #[tokio::test]
-async fn a_queue_without_a_leader_holds_up_nobody_elses_messages_and_is_deleted() {
+async fn a_queue_without_a_leader_delays_no_other_messages_and_is_deleted() {
     let node = RabbitMq::start().await.unwrap();
     let stays = join(&node.uri(), "stays").await;
     node.sync().await.unwrap();
-    // Younger than what the node has written down, and nobody comes back to heal it.
+    // Declared after the node's last sync, and its server does not come back to redeclare it.
     join(&node.uri(), "gone").await.leave().await;
     let mut resynchronised = stays.recorder.resynchronised();
     node.kill().await.unwrap();
@@ -194,14 +193,14 @@ async fn a_queue_without_a_leader_holds_up_nobody_elses_messages_and_is_deleted(
     let mut mixed = publisher.messages(1..=4);
     mixed[1].routing_key = "replica.assigned.stays".to_owned();
     mixed[3].routing_key = "replica.removed.stays".to_owned();
-    let (held, passed) = (Receipt::HeldUp, Receipt::Confirmed);
+    let (held, passed) = (Receipt::Unconfirmed, Receipt::Confirmed);
     assert_eq!(publisher.insist(&mixed).await, [held, passed, held, passed]);
-    // The wait is not begun anew with each batch.
+    // The wait does not begin again with each batch.
     assert_eq!(publisher.insist(&publisher.messages(5..=600)).await, vec![held; 596]);
     stays.recorder.until("those of other keys", |seen| seen.contains(&2) && seen.contains(&4)).await;
 
     let servers = ["gone", "stays", "never-was"].map(|id| id.parse().unwrap());
-    assert_eq!(publisher.bus.heal(&servers).await.unwrap(), 1);
+    assert_eq!(publisher.bus.delete_stalled_queues(&servers).await.unwrap(), 1);
     publisher.bus.delete_queue(&servers[2]).await.unwrap();
     assert_eq!(publisher.insist(&publisher.messages(601..=900)).await, vec![passed; 300]);
     stays.recorder.until("all after that", |seen| (601..=900).all(|seq| seen.contains(&seq))).await;
@@ -232,7 +231,14 @@ async fn a_broker_that_blocks_publishers_delays_them_and_nothing_else() {
     node.ctl(&["set_vm_memory_high_watermark", "absolute", "1"]).await.unwrap();
     let batch = publisher.messages(2..=100);
     let error = publisher.bus.publish(&batch).await.unwrap_err();
-    assert!(matches!(error, BusError::Deadline(_) | BusError::Blocked), "{error:?}");
+    assert!(matches!(error, BusError::Blocked { .. }), "{error:?}");
+    let mut state = publisher.bus.publishing();
+    let alarm = state.wait_for(|state| state.phase == Phase::Blocked);
+    let alarm = time::timeout(Duration::from_secs(30), alarm).await.expect("the alarm shows").unwrap().clone();
+    assert!(alarm.kind == Some("alarm") && alarm.error.unwrap().contains("low on memory"));
+    // While it lasts, nothing is connected anew, and no line is logged twice.
+    assert!(publisher.bus.publish(&batch).await.is_err());
+    assert_eq!(publisher.bus.publishing().borrow().since, alarm.since);
     node.ctl(&["set_vm_memory_high_watermark", "absolute", "1GB"]).await.unwrap();
     publisher.insist(&batch).await;
     member.recorder.until("all messages", |seen| (1..=100).all(|seq| seen.contains(&seq))).await;
@@ -241,15 +247,15 @@ async fn a_broker_that_blocks_publishers_delays_them_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn closed_connections_are_made_anew() {
-    let node = RabbitMq::shared().await;
-    let uri = node.vhost().await.unwrap();
+async fn closed_connections_are_replaced() {
+    let broker = VirtualHost::new().await.unwrap();
+    let uri = broker.uri();
     let publisher = Publisher::start(&uri);
     let member = join(&uri, "cut").await;
     publisher.insist(&publisher.messages(1..=10)).await;
     let mut resynchronised = member.recorder.resynchronised();
     for round in 2..=3 {
-        node.ctl(&["close_all_connections", "--vhost", vhost_of(&uri), "test"]).await.unwrap();
+        broker.ctl(&["close_all_connections", "test"]).await.unwrap();
         let rejoined = resynchronised.wait_for(|times| *times >= round);
         time::timeout(Duration::from_secs(30), rejoined).await.expect("joined again").unwrap();
     }
@@ -260,12 +266,12 @@ async fn closed_connections_are_made_anew() {
 }
 
 #[tokio::test]
-async fn a_deleted_queue_is_declared_anew_and_the_handler_told() {
-    let node = RabbitMq::shared().await;
-    let uri = node.vhost().await.unwrap();
+async fn a_deleted_queue_is_declared_again_and_the_handler_resynchronised() {
+    let broker = VirtualHost::new().await.unwrap();
+    let uri = broker.uri();
     let publisher = Publisher::start(&uri);
     let member = join(&uri, "deleted").await;
-    node.ctl(&["delete_queue", "--vhost", vhost_of(&uri), "ddm.server.deleted"]).await.unwrap();
+    broker.ctl(&["delete_queue", "ddm.server.deleted"]).await.unwrap();
     let mut resynchronised = member.recorder.resynchronised();
     let rejoined = resynchronised.wait_for(|times| *times == 2);
     time::timeout(Duration::from_secs(30), rejoined).await.expect("joined again").unwrap();
@@ -277,7 +283,7 @@ async fn a_deleted_queue_is_declared_anew_and_the_handler_told() {
 
 #[tokio::test]
 async fn a_queue_with_other_arguments_is_replaced() {
-    let uri = RabbitMq::shared().await.vhost().await.unwrap();
+    let uri = VirtualHost::new().await.unwrap().uri();
     let (connection, channel) = raw(&uri).await;
     let options = QueueDeclareOptions { durable: true, ..Default::default() };
     channel.queue_declare("ddm.server.old".into(), options, FieldTable::default()).await.unwrap();
@@ -292,10 +298,57 @@ async fn a_queue_with_other_arguments_is_replaced() {
 
 #[tokio::test]
 async fn poison_goes_to_the_dead_letters_and_the_rest_is_served() {
-    let uri = RabbitMq::shared().await.vhost().await.unwrap();
+    let uri = VirtualHost::new().await.unwrap().uri();
     let publisher = Publisher::start(&uri);
-    let member = join(&uri, "poisoned").await;
+    check_poison(&uri, &publisher).await;
+    assert_eq!(publisher.bus.publishing().borrow().warning, None);
+    publisher.stop().await;
+}
+
+#[tokio::test]
+async fn a_dead_letter_queue_of_another_type_is_named_and_takes_poison_until_it_is_replaced() {
+    let broker = VirtualHost::new().await.unwrap();
+    let uri = broker.uri();
     let (connection, channel) = raw(&uri).await;
+    let options = QueueDeclareOptions { durable: true, ..Default::default() };
+    channel.queue_declare("ddm.dead".into(), options, FieldTable::default()).await.unwrap();
+    let publisher = Publisher::start(&uri);
+    check_poison(&uri, &publisher).await;
+    let mut state = publisher.bus.publishing();
+    let warning = state.borrow().warning.clone().unwrap();
+    for part in ["ddm.dead", "inequivalent arg", "quorum queue", "delete it"] {
+        assert!(warning.contains(part), "{warning}");
+    }
+    // What the line advises.
+    broker.ctl(&["delete_queue", "ddm.dead"]).await.unwrap();
+    let mended = state.wait_for(|state| state.warning.is_none());
+    time::timeout(Duration::from_secs(60), mended).await.expect("declared again").unwrap();
+    check_poison(&uri, &publisher).await;
+    publisher.stop().await;
+    connection.close(200, "OK".into()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dead_letter_queue_that_another_connection_has_to_itself_stops_no_event() {
+    let uri = VirtualHost::new().await.unwrap().uri();
+    let (connection, channel) = raw(&uri).await;
+    let options = QueueDeclareOptions { exclusive: true, ..Default::default() };
+    channel.queue_declare("ddm.dead".into(), options, FieldTable::default()).await.unwrap();
+    let publisher = Publisher::start(&uri);
+    let member = join(&uri, "undisturbed").await;
+    publisher.insist(&publisher.messages(1..=5)).await;
+    member.recorder.until("the messages", |seen| seen == [1, 2, 3, 4, 5]).await;
+    let warning = publisher.bus.publishing().borrow().warning.clone().unwrap();
+    assert!(warning.contains("ddm.dead") && warning.contains("RESOURCE_LOCKED"), "{warning}");
+    member.leave().await;
+    publisher.stop().await;
+    connection.close(200, "OK".into()).await.unwrap();
+}
+
+/// Sends three messages that no server can read, and five others.
+async fn check_poison(uri: &str, publisher: &Publisher) {
+    let member = join(uri, "poisoned").await;
+    let (connection, channel) = raw(uri).await;
     let large = vec![b'x'; bus::MAX_BODY + 1];
     for body in [b"{not json".as_slice(), &large, b""] {
         let key = "token.granted.z".into();
@@ -318,13 +371,12 @@ async fn poison_goes_to_the_dead_letters_and_the_rest_is_served() {
     dead.sort_unstable();
     assert_eq!(dead, [0, 9, bus::MAX_BODY + 1]);
     member.leave().await;
-    publisher.stop().await;
     connection.close(200, "OK".into()).await.unwrap();
 }
 
 #[tokio::test]
 async fn messages_are_persistent_json_with_an_id() {
-    let uri = RabbitMq::shared().await.vhost().await.unwrap();
+    let uri = VirtualHost::new().await.unwrap().uri();
     join(&uri, "props").await.leave().await;
     let publisher = Publisher::start(&uri);
     let batch = publisher.messages(1..=1);
@@ -342,16 +394,16 @@ async fn messages_are_persistent_json_with_an_id() {
 
 #[tokio::test]
 async fn a_file_servers_user_needs_no_right_to_publish() {
-    let node = RabbitMq::shared().await;
-    let uri = node.vhost().await.unwrap();
+    let broker = VirtualHost::new().await.unwrap();
+    let uri = broker.uri();
     let publisher = Publisher::start(&uri);
     // The info-server declares what is shared.
     publisher.insist(&publisher.messages(1..=1)).await;
     let own = r"^ddm\.server\.small$";
     let write = r"^(ddm\.server\.small|ddm\.dead)$";
     let read = r"^(ddm\.server\.small|ddm\.events)$";
-    node.ctl(&["add_user", "small", "secret"]).await.unwrap();
-    node.ctl(&["set_permissions", "-p", vhost_of(&uri), "small", own, write, read]).await.unwrap();
+    broker.add_user("small", "secret").await.unwrap();
+    broker.ctl(&["set_permissions", "small", own, write, read]).await.unwrap();
     let uri = uri.replace("guest:guest", "small:secret");
     let member = join(&uri, "small").await;
     publisher.insist(&publisher.messages(2..=5)).await;
@@ -362,7 +414,7 @@ async fn a_file_servers_user_needs_no_right_to_publish() {
 
 #[tokio::test]
 async fn a_wrong_password_shows_in_the_state_and_nowhere_as_text() {
-    let uri = RabbitMq::shared().await.vhost().await.unwrap().replace("guest:guest", "guest:s3cret");
+    let uri = VirtualHost::new().await.unwrap().uri_of("guest", "s3cret");
     let publisher = Publisher::start(&uri);
     let mut state = publisher.bus.publishing();
     let failed = time::timeout(Duration::from_secs(30), state.wait_for(|state| state.error.is_some())).await;
@@ -372,12 +424,12 @@ async fn a_wrong_password_shows_in_the_state_and_nowhere_as_text() {
 }
 
 #[tokio::test]
-async fn a_broker_that_never_says_a_word_collects_no_threads() {
+async fn a_silent_broker_accumulates_no_threads() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let uri = format!("amqp://{}", listener.local_addr().unwrap());
     let publisher = Publisher::start(&uri);
     let (mut first, _) = listener.accept().await.unwrap();
-    // The attempt is given up: its socket ends, and with it the thread that reads from it.
+    // The attempt is abandoned: its socket ends, and with it the thread that reads from it.
     let mut greeting = Vec::new();
     let ended = tokio::io::AsyncReadExt::read_to_end(&mut first, &mut greeting);
     time::timeout(Duration::from_secs(20), ended).await.expect("hung up").unwrap();

@@ -1,4 +1,4 @@
-//! `ddm://` links: what a web page or a message may ask the client to open. Nothing in one is believed.
+//! `ddm://` links, which web pages and messages may ask the client to open. They are untrusted input.
 
 use std::str::FromStr;
 
@@ -6,45 +6,45 @@ use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 use wire::{FileId, JobId, OriginUrl};
 
-/// The longest link, in bytes: one with a longest URL, each byte of which is encoded.
-const MAX_LINK: usize = 3 * wire::origin_url::MAX_ORIGIN_URL + 300;
+/// Longest link, in bytes: the longest URL with every byte encoded.
+const MAX_LINK_LEN: usize = 3 * wire::origin_url::MAX_ORIGIN_URL + 300;
 
-/// A link.
+/// Parsed link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// What it leads to.
-    pub what: Linked,
-    /// The info-server that it names, as `host:port`; one's own when absent.
-    pub at: Option<String>,
+    /// Target of the link.
+    pub target: LinkTarget,
+    /// Info-server that the link names, as `host:port`; the user's own when absent.
+    pub info_server: Option<String>,
 }
 
-/// What a link leads to.
+/// Target of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Linked {
-    /// A published file.
+pub enum LinkTarget {
+    /// Published file.
     File(FileId),
-    /// A file of the web.
+    /// File at an origin.
     Url(OriginUrl),
-    /// A job.
+    /// Job.
     Job(JobId),
 }
 
-/// Why a text is no link.
+/// Error of a text that is no link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a link looks like ddm://file/ID, ddm://job/ID, ddm://url/ADDRESS with each character of the address that is not a letter or a \
-     digit percent-encoded, or ddm://fetch?url=ADDRESS; before file, job or url there may be the info-server's host"
+    "a link looks like ddm://file/ID, ddm://job/ID, ddm://url/ADDRESS or ddm://fetch?url=ADDRESS, with ADDRESS percent-encoded and \
+     optionally an info-server: ddm://HOST/file/ID"
 )]
 pub struct LinkError;
 
 impl Link {
-    /// Whether the link's info-server, if it names one, is the one at `info`.
+    /// Returns true if the link names no info-server, or the one at `info`.
     pub fn agrees(&self, info: &Url) -> bool {
-        let Some(at) = &self.at else { return true };
+        let Some(named) = &self.info_server else { return true };
         let host = info.host_str().unwrap_or_default();
         let with_port = info.port_or_known_default().map(|port| format!("{host}:{port}"));
-        // A link without a port means the usual one of whatever scheme the info-server has.
-        Some(at) == with_port.as_ref() || (at == host && info.port().is_none())
+        // A link without a port means the default port of the info-server's scheme.
+        Some(named) == with_port.as_ref() || (named == host && info.port().is_none())
     }
 }
 
@@ -53,7 +53,7 @@ impl FromStr for Link {
 
     fn from_str(text: &str) -> Result<Self, LinkError> {
         let scheme = text.get(..6).filter(|scheme| scheme.eq_ignore_ascii_case("ddm://"));
-        let plain = text.len() <= MAX_LINK && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let plain = text.len() <= MAX_LINK_LEN && text.bytes().all(|byte| byte.is_ascii_graphic());
         if scheme.is_none() || !plain || text.contains('#') {
             return Err(LinkError);
         }
@@ -61,23 +61,23 @@ impl FromStr for Link {
         let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
         let path = path.strip_suffix('/').unwrap_or(path);
         let parts: Vec<&str> = path.split('/').collect();
-        let (at, parts) = match parts.as_slice() {
+        let (info_server, parts) = match parts.as_slice() {
             [first @ ("file" | "job" | "url" | "fetch"), rest @ ..] => (None, (*first, rest)),
             [host, first, rest @ ..] => (Some(host_of(host)?), (*first, rest)),
             _ => return Err(LinkError),
         };
-        let what = match (parts, query) {
-            (("file", [id]), None) => Linked::File(id.parse().map_err(|_| LinkError)?),
-            (("job", [id]), None) => Linked::Job(id.parse().map_err(|_| LinkError)?),
-            (("url", [encoded]), None) => Linked::Url(decoded(encoded)?),
-            (("fetch", []), Some(query)) => Linked::Url(decoded(query.strip_prefix("url=").ok_or(LinkError)?)?),
+        let target = match (parts, query) {
+            (("file", [id]), None) => LinkTarget::File(id.parse().map_err(|_| LinkError)?),
+            (("job", [id]), None) => LinkTarget::Job(id.parse().map_err(|_| LinkError)?),
+            (("url", [encoded]), None) => LinkTarget::Url(decoded(encoded)?),
+            (("fetch", []), Some(query)) => LinkTarget::Url(decoded(query.strip_prefix("url=").ok_or(LinkError)?)?),
             _ => return Err(LinkError),
         };
-        Ok(Self { what, at })
+        Ok(Self { target, info_server })
     }
 }
 
-/// An URL that was percent-encoded as a whole: what would end it in the link must be encoded.
+/// Decodes a URL that was percent-encoded as a whole. Characters that would end it in the link must be encoded.
 fn decoded(encoded: &str) -> Result<OriginUrl, LinkError> {
     if encoded.contains(['&', '+']) {
         return Err(LinkError);
@@ -89,7 +89,7 @@ fn decoded(encoded: &str) -> Result<OriginUrl, LinkError> {
     text.parse().map_err(|_| LinkError)
 }
 
-/// A host and perhaps a port; no user name.
+/// Parses a host with an optional port. A user name is rejected.
 fn host_of(text: &str) -> Result<String, LinkError> {
     let url = Url::parse(&format!("http://{text}/")).map_err(|_| LinkError)?;
     let plain =
@@ -99,7 +99,7 @@ fn host_of(text: &str) -> Result<String, LinkError> {
         _ => return Err(LinkError),
     }
     let host = url.host_str().unwrap_or_default();
-    // The usual port is not seen by the parser, but may have been written.
+    // The parser drops the default port, even if it was written.
     let port = text.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
     match (url.port(), port) {
         (Some(port), _) => Ok(format!("{host}:{port}")),
@@ -118,10 +118,10 @@ mod tests {
 
     #[test]
     fn links_lead_to_a_file_a_url_or_a_job() {
-        let file = Linked::File(ID.parse().unwrap());
-        let job = Linked::Job(ID.parse().unwrap());
-        let url = |text: &str| Linked::Url(text.parse().unwrap());
-        for (text, what, at) in [
+        let file = LinkTarget::File(ID.parse().unwrap());
+        let job = LinkTarget::Job(ID.parse().unwrap());
+        let url = |text: &str| LinkTarget::Url(text.parse().unwrap());
+        for (text, target, info_server) in [
             (format!("ddm://file/{ID}"), file.clone(), None),
             (format!("DDM://file/{ID}/"), file.clone(), None),
             (format!("ddm://info.example.org/file/{ID}"), file.clone(), Some("info.example.org")),
@@ -139,7 +139,7 @@ mod tests {
             ("ddm://fetch/?url=https://example.org/a".into(), url("https://example.org/a"), None),
         ] {
             let link: Link = text.parse().unwrap_or_else(|_| panic!("{text}"));
-            assert_eq!((link.what, link.at.as_deref()), (what, at), "{text}");
+            assert_eq!((link.target, link.info_server.as_deref()), (target, info_server), "{text}");
         }
     }
 
@@ -175,7 +175,7 @@ mod tests {
             "ddm://fetch".into(),
             "ddm://room/x".into(),
             format!("ddm://file/{ID}\n"),
-            format!("ddm://url/{}", "x".repeat(MAX_LINK)),
+            format!("ddm://url/{}", "x".repeat(MAX_LINK_LEN)),
         ] {
             assert!(bad.parse::<Link>().is_err(), "{bad}");
         }
@@ -213,7 +213,7 @@ mod tests {
                 let set = percent_encoding::NON_ALPHANUMERIC;
                 let encoded = percent_encoding::utf8_percent_encode(url.url().as_str(), set);
                 let link: Link = format!("ddm://url/{encoded}").parse().unwrap();
-                prop_assert!(link.what == Linked::Url(url));
+                prop_assert!(link.target == LinkTarget::Url(url));
             }
         }
     }

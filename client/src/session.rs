@@ -1,4 +1,4 @@
-//! Logins at rest: one file, readable by its owner only, with one login per info-server.
+//! Stored logins: one file, readable by its owner only, with one login per info-server.
 
 use std::{
     collections::BTreeMap,
@@ -6,110 +6,109 @@ use std::{
 };
 
 use anyhow::Context as _;
-use jiff::Timestamp;
 use lifecycle::private_file;
 use serde::{Deserialize, Serialize};
 use url::Url;
-use wire::{catalog::Session, token::Token};
+use wire::{catalogue::IssuedSession, token::Token};
 
-use crate::cli::Common;
+use crate::{cli::Common, output::status};
 
-/// The file of logins.
+/// File of logins.
 #[derive(Debug)]
 pub struct Logins {
     path: PathBuf,
-    kept: BTreeMap<String, Login>,
+    by_info_server: BTreeMap<String, Login>,
 }
 
-/// A login at one info-server.
+/// Login at one info-server.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Login {
-    /// Whose it is.
+    /// E-mail of the account.
     pub email: String,
-    /// What it is.
+    /// Session of the login.
     #[serde(flatten)]
-    pub session: Session,
+    pub session: IssuedSession,
 }
 
 impl Logins {
-    /// Reads the file; none is the same as an empty one.
+    /// Reads the file. A missing file counts as empty.
     ///
     /// # Errors
-    /// When it cannot be read, others can read it too, or it is not ours.
+    /// When the file cannot be read, is readable by others, or belongs to another user.
     pub fn open(common: &Common) -> anyhow::Result<Self> {
         let path = match &common.session_file {
             Some(path) => path.clone(),
             None => folder()
-                .context("your configuration folder is unknown: set HOME, or name --session-file")?
+                .context("cannot find your configuration folder: set HOME or --session-file")?
                 .join("logins.json"),
         };
-        let context = || format!("the logins in {}", path.display());
-        let kept = match private_file::read(&path).with_context(context)? {
+        let context = || format!("cannot read the logins in {}", path.display());
+        let by_info_server = match private_file::read(&path).with_context(context)? {
             None => BTreeMap::new(),
             Some(text) if text.trim().is_empty() => BTreeMap::new(),
             Some(text) => match serde_json::from_str(&text) {
-                Ok(kept) => kept,
+                Ok(logins) => logins,
                 Err(error) => set_aside(&path, &error)?,
             },
         };
-        Ok(Self { path, kept })
+        Ok(Self { path, by_info_server })
     }
 
-    /// The login at `info`, unless it has ended.
+    /// Returns the session token for `info`. The info-server alone judges its expiry: the clock of this machine may be wrong.
     pub fn token(&self, info: &Url) -> Option<Token> {
-        let login = self.kept.get(&key(info))?;
-        (login.session.expires_at > Timestamp::now()).then(|| login.session.token.clone())
+        self.by_info_server.get(&key(info)).map(|login| login.session.token.clone())
     }
 
-    /// Keeps a login for `info` and nobody else.
+    /// Stores a login. It is sent to `info` only.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn keep(&mut self, info: &Url, login: Login) -> anyhow::Result<()> {
-        self.kept.insert(key(info), login);
+    pub fn store(&mut self, info: &Url, login: Login) -> anyhow::Result<()> {
+        self.by_info_server.insert(key(info), login);
         self.save()
     }
 
-    /// Forgets the login at `info`.
+    /// Removes the login at `info`.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn forget(&mut self, info: &Url) -> anyhow::Result<()> {
-        if self.kept.remove(&key(info)).is_some() { self.save() } else { Ok(()) }
+    pub fn remove(&mut self, info: &Url) -> anyhow::Result<()> {
+        if self.by_info_server.remove(&key(info)).is_some() { self.save() } else { Ok(()) }
     }
 
-    /// Where the logins are.
+    /// Returns the path of the file.
     pub const fn path(&self) -> &PathBuf {
         &self.path
     }
 
     fn save(&self) -> anyhow::Result<()> {
-        let text = serde_json::to_string_pretty(&self.kept)?;
+        let text = serde_json::to_string_pretty(&self.by_info_server)?;
         private_file::write(&self.path, text.as_bytes())
             .with_context(|| format!("cannot write {}", self.path.display()))
     }
 }
 
-/// What cannot be read must not keep anyone from logging in; it is not thrown away, as it may be somebody's work.
+/// Renames a damaged file, so that a login is possible. It is not deleted: it may contain other logins.
 fn set_aside(path: &Path, error: &serde_json::Error) -> anyhow::Result<BTreeMap<String, Login>> {
     let aside = path.with_extension("json.damaged");
-    std::fs::rename(path, &aside).with_context(|| format!("cannot set the damaged logins {} aside", path.display()))?;
-    // Where, not what: the text holds tokens.
+    std::fs::rename(path, &aside)
+        .with_context(|| format!("cannot rename the damaged login file {}", path.display()))?;
+    // The position only: the text contains tokens.
     let place = format!("line {}, column {}", error.line(), error.column());
-    crate::commands::tell(&format!(
-        "The logins in {} are damaged ({place}) and were set aside as {}. Log in again: ddm-client login",
+    status(&format!(
+        "The login file {} is damaged ({place}); renamed it to {}. Log in again with `ddm-client login`.",
         path.display(),
         aside.display()
     ));
     Ok(BTreeMap::new())
 }
 
-/// A login is sent to the very address it was made at, never to another one.
+/// Returns the key of an info-server. A login is sent to exactly the address that it was made at.
 fn key(info: &Url) -> String {
     info.as_str().trim_end_matches('/').to_owned()
 }
 
-/// `ddm` in the user's configuration folder.
+/// Returns `ddm` in the user's configuration folder.
 pub fn folder() -> Option<PathBuf> {
     directories::ProjectDirs::from("", "", "ddm").map(|dirs| dirs.config_dir().to_owned())
 }

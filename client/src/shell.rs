@@ -1,165 +1,157 @@
-//! A prompt: the commands of the command line, with completion and history. What takes long runs beside it.
+//! The prompt: all commands, with completion and history. Downloads and uploads run in the background.
 
+mod background_tasks;
 mod complete;
+mod known_ids;
+mod line;
 mod prompt;
-mod running;
 
-use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::{Subcommand as _, error::ErrorKind};
 
 use self::{
-    prompt::{Prompt, Said},
-    running::Running,
+    background_tasks::BackgroundTasks,
+    known_ids::{HIDDEN_COMMANDS, KnownIds, SHELL_COMMANDS},
+    line::Entered,
+    prompt::{Input, Prompt},
 };
 use crate::{
-    cli::{self, Command, CommandLine, JobsCommand},
-    commands::{self, Context, Exit, say, tell},
+    cli::{self, Command, JobsCommand},
+    commands,
+    context::Context,
+    exit::Exit,
+    foreground::Foreground,
+    output::{print, status},
 };
 
-pub(crate) use self::running::{in_background, note_status};
+pub(crate) use self::line::PromptOptions;
 
-/// What can be typed besides the commands of the command line.
-const OWN: [(&str, &str); 5] = [
-    ("help", "Show this"),
-    ("jobs", "List what runs here, and the jobs that you asked for"),
-    ("wait", "Wait until what runs here has ended; with a number, for that alone"),
-    ("cancel", "End what runs here under a number; the same command goes on with it later"),
-    ("exit", "Leave; what runs here is ended resumably"),
-];
-/// Commands that make no sense at a prompt.
-const NOT_HERE: [&str; 3] = ["shell", "completions", "man"];
-
-/// Ids that were seen, to be completed.
-type Seen = Arc<Mutex<Vec<String>>>;
-
-/// Runs the prompt until its user leaves.
+/// Runs the prompt until the user leaves it. `options` hold for every line that does not set them.
 ///
 /// # Errors
-/// When there is no prompt to be had.
-pub(crate) async fn run(context: &Context) -> anyhow::Result<Exit> {
-    let seen = Seen::default();
-    let mut prompt = Prompt::open(&seen, context.common.json)?;
-    let mut running = Running::default();
-    look(context, &seen).await;
+/// When the prompt cannot be opened.
+pub(crate) async fn run(context: &Context, options: &PromptOptions) -> anyhow::Result<Exit> {
+    let known_ids = KnownIds::default();
+    let mut prompt = Prompt::open(&known_ids, context.common.json)?;
+    let mut tasks = BackgroundTasks::default();
+    update_known_ids(context, &known_ids).await;
     let exit = loop {
-        running.forget_ended();
-        let said = context.cancel.run_until_cancelled(prompt.ask("ddm> ")).await;
-        let line = match said {
+        tasks.remove_ended();
+        let input = context.cancel.run_until_cancelled(prompt.ask("ddm> ")).await;
+        let line = match input {
             None => break Exit::Interrupted,
-            Some(Said::Line(line)) => line,
-            Some(Said::Interrupt) => {
-                tell("exit, or Ctrl-D, leaves.");
+            Some(Input::Line(line)) => line,
+            Some(Input::Interrupt) => {
+                status("Type exit or press Ctrl-D to leave.");
                 continue;
             }
-            Some(Said::End) => "exit".to_owned(),
+            Some(Input::End) => "exit".to_owned(),
         };
         let Some(words) = shlex::split(&line) else {
-            tell("There is a quotation mark too many or too few.");
+            status("A quotation mark is not closed.");
             continue;
         };
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         match words.as_slice() {
             [] => {}
             ["exit" | "quit"] => {
-                if running.is_empty() || prompt.agrees(&running.question()).await {
+                if tasks.is_empty() || prompt.confirm(&tasks.exit_question()).await {
                     break Exit::Done;
                 }
             }
             ["help" | "?"] => help(),
-            ["wait", which @ ..] => running.wait(which, &context.cancel).await,
-            ["cancel", which @ ..] => running.cancel(which).await,
-            ["jobs"] => {
-                running.list();
-                carry_out(context, Command::Jobs(cli::Jobs { command: Some(JobsCommand::List) })).await;
+            ["wait", which @ ..] => {
+                let foreground = Foreground::begin(&context.cancel);
+                if !tasks.is_empty() {
+                    status("Waiting; Ctrl-C stops waiting.");
+                }
+                if !tasks.wait(which, foreground.token()).await && !context.cancel.is_cancelled() {
+                    status("Stopped waiting; the tasks continue in the background.");
+                }
             }
-            words => begin(context, words, &line, &mut running).await,
+            ["cancel", which @ ..] => tasks.cancel(which).await,
+            ["jobs"] => {
+                tasks.list();
+                let list = Command::Jobs(cli::Jobs { command: Some(JobsCommand::List) });
+                run_command(context, Entered { command: list, common: context.common.clone() }).await;
+            }
+            words => match options.parse(words) {
+                Ok(entered) => start(context, entered, &line, &mut tasks).await,
+                Err(error) => refuse(words, &error),
+            },
         }
-        look(context, &seen).await;
+        update_known_ids(context, &known_ids).await;
     };
-    running.end_all().await;
+    tasks.cancel_all().await;
     prompt.close();
     Ok(exit)
 }
 
-/// Carries a command out: beside the prompt if it takes long.
-async fn begin(context: &Context, words: &[&str], line: &str, running: &mut Running) {
-    let command = match parse(words) {
-        Ok(command) => command,
-        Err(error) if error.kind() == ErrorKind::InvalidSubcommand => {
-            let word = words.first().map(|word| word.escape_debug().to_string()).unwrap_or_default();
-            tell(&format!("'{word}' is neither a file's id, a URL nor a command; help lists the commands."));
-            return;
-        }
-        Err(error) => {
-            tell(error.to_string().trim_end());
-            return;
-        }
-    };
-    match command {
+/// Runs a command: in the background if it takes long.
+async fn start(context: &Context, entered: Entered, line: &str, tasks: &mut BackgroundTasks) {
+    match &entered.command {
         Command::Shell | Command::Completions { .. } | Command::Man { .. } => {
-            tell("That is for outside of the prompt.")
+            status("This command is not available at the prompt.");
         }
         Command::Get(_) | Command::Fetch(_) | Command::Open(_) | Command::Publish(_) => {
-            running.start(context, command, line.trim());
+            tasks.start(context, entered, line.trim());
         }
-        command => carry_out(context, command).await,
+        _ => run_command(context, entered).await,
     }
 }
 
-async fn carry_out(context: &Context, command: Command) {
-    // Whatever went wrong was said.
-    context.cancel.run_until_cancelled(commands::outcome(context, command)).await;
+/// Runs a command in the foreground.
+async fn run_command(context: &Context, entered: Entered) {
+    let foreground = Foreground::begin(&context.cancel);
+    let cancel = foreground.token().clone();
+    let own = Context { trace: context.trace, ..context.with_options(entered.common, cancel.clone()) };
+    // An error was printed.
+    cancel.run_until_cancelled(commands::run(&own, entered.command)).await;
 }
 
-fn parse(words: &[&str]) -> Result<Command, clap::Error> {
-    let args = std::iter::once("ddm-client").chain(words.iter().copied()).map(Into::into).collect();
-    let args = cli::with_default_command(args)?;
-    let file = crate::session::folder().map(|folder| folder.join("client.toml"));
-    let environment = std::env::var_os("DDM_CONFIG").map(Into::into);
-    let line: CommandLine = lifecycle::settings::parse_from(args, environment, file.as_deref())?;
-    Ok(line.command)
+/// Says what is wrong with a line.
+fn refuse(words: &[&str], error: &clap::Error) {
+    if error.kind() != ErrorKind::InvalidSubcommand {
+        status(error.to_string().trim_end());
+        return;
+    }
+    let word = words.first().map(|word| word.escape_debug().to_string()).unwrap_or_default();
+    let similar = words.first().and_then(|word| cli::similar_command(word));
+    let advice = similar.map(|similar| format!("did you mean {similar}? Type")).unwrap_or_else(|| "type".to_owned());
+    status(&format!("'{word}' is not a file id, URL or command; {advice} help for a list."));
 }
 
 fn help() {
-    say("A file's id, a URL or a ddm:// link alone is downloaded. Downloads run beside the prompt.");
+    print("Type a file's name or id, a URL or a ddm:// link to download it. Downloads run in the background.");
     let command = Command::augment_subcommands(clap::Command::new("ddm-client"));
-    let others = command.get_subcommands().filter(|sub| !NOT_HERE.contains(&sub.get_name()) && !is_own(sub.get_name()));
+    let others = command
+        .get_subcommands()
+        .filter(|sub| !HIDDEN_COMMANDS.contains(&sub.get_name()) && !is_shell_command(sub.get_name()));
     let others =
         others.map(|sub| (sub.get_name().to_owned(), sub.get_about().map(ToString::to_string).unwrap_or_default()));
-    let own = OWN.iter().map(|(name, about)| ((*name).to_owned(), (*about).to_owned()));
-    own.chain(others).for_each(|(name, about)| say(&format!("  {name:<10} {about}")));
+    let own = SHELL_COMMANDS.iter().map(|(name, about)| ((*name).to_owned(), (*about).to_owned()));
+    own.chain(others).for_each(|(name, about)| print(&format!("  {name:<10} {about}")));
 }
 
-fn is_own(name: &str) -> bool {
-    OWN.iter().any(|(own, _)| *own == name)
+fn is_shell_command(name: &str) -> bool {
+    SHELL_COMMANDS.iter().any(|(own, _)| *own == name)
 }
 
-/// Looks which ids there are, for the completion; nobody waits long for that.
-async fn look(context: &Context, seen: &Seen) {
-    const LONGEST: std::time::Duration = std::time::Duration::from_millis(500);
+/// Requests the ids and names of files and jobs for the completion, within a short time.
+async fn update_known_ids(context: &Context, known_ids: &KnownIds) {
+    const TIMEOUT_FOR_IDS: Duration = Duration::from_millis(500);
     let ids = async {
         let info = context.info_server()?;
         let files = info.files("", 100, None).await?.files;
         let jobs = info.jobs(100, None).await.map(|list| list.jobs).unwrap_or_default();
         let ids = files.iter().map(|file| file.id.to_string()).chain(jobs.iter().map(|job| job.id.to_string()));
-        anyhow::Ok(ids.collect::<Vec<_>>())
+        let names = files.iter().map(|file| &file.name).chain(jobs.iter().map(|job| &job.name));
+        anyhow::Ok(ids.chain(names.map(ToString::to_string)).collect::<Vec<_>>())
     };
-    if let Ok(Ok(ids)) = tokio::time::timeout(LONGEST, ids).await
-        && let Ok(mut seen) = seen.lock()
+    if let Ok(Ok(ids)) = tokio::time::timeout(TIMEOUT_FOR_IDS, ids).await
+        && let Ok(mut known_ids) = known_ids.lock()
     {
-        *seen = ids;
+        *known_ids = ids;
     }
-}
-
-/// Where the history is kept.
-///
-/// # Errors
-/// When the user's folder for state is unknown or cannot be made.
-fn history() -> anyhow::Result<std::path::PathBuf> {
-    let dirs = directories::ProjectDirs::from("", "", "ddm").context("your home folder is unknown")?;
-    let folder = dirs.state_dir().unwrap_or_else(|| dirs.data_local_dir()).to_owned();
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    Ok(folder.join("history"))
 }

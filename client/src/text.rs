@@ -1,21 +1,40 @@
-//! How numbers are shown to people.
+//! Numbers and times as text for people.
 
-use std::time::Duration;
+use std::{fmt::Display, path::Path, time::Duration};
 
 use bytesize::ByteSize;
 use jiff::{Timestamp, tz::TimeZone};
 
-/// `17.8 MB`-like sizes, in binary units and one digit.
+/// Formats a size in binary units with one decimal, for example `17.8 MiB`.
 pub(crate) fn size(bytes: u64) -> String {
     ByteSize::b(bytes).display().iec().to_string()
 }
 
-/// A rate in bytes a second.
+/// Formats a path for a terminal: characters that could control it, or begin another line, are written as escapes.
+pub(crate) fn path(path: &Path) -> String {
+    plain_line(&path.to_string_lossy())
+}
+
+/// Formats text of unknown origin in one line, with control characters written as escapes.
+pub(crate) fn plain_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() { line.extend(character.escape_default()) } else { line.push(character) }
+    }
+    line
+}
+
+/// Formats a number with its noun, which takes an `s` unless the number is 1.
+pub(crate) fn count<N: Copy + Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
+    if number == N::from(1) { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// Formats a rate in bytes per second.
 pub(crate) fn rate(bytes: u64) -> String {
     format!("{}/s", size(bytes))
 }
 
-/// A time to the second, or to the hundredth when it is short.
+/// Formats a duration to the second, or to the hundredth below ten seconds.
 pub(crate) fn time(time: Duration) -> String {
     if time < Duration::from_secs(10) {
         return format!("{:.2}s", time.as_secs_f64());
@@ -23,22 +42,22 @@ pub(crate) fn time(time: Duration) -> String {
     humantime::format_duration(Duration::from_secs(time.as_secs())).to_string()
 }
 
-/// The time until something ends, in whole seconds, rounded up.
-pub(crate) fn left(left: Duration) -> String {
+/// Formats a remaining time in whole seconds, rounded up.
+pub(crate) fn remaining(left: Duration) -> String {
     humantime::format_duration(Duration::from_secs(left.as_secs() + 1)).to_string()
 }
 
-/// A moment as clocks here show it.
-pub(crate) fn moment(moment: Timestamp) -> String {
-    moment.to_zoned(TimeZone::system()).strftime("%F %T %Z").to_string()
+/// Formats a point in time in the local time zone.
+pub(crate) fn timestamp(at: Timestamp) -> String {
+    at.to_zoned(TimeZone::system()).strftime("%F %T %Z").to_string()
 }
 
-/// Tenths of a per cent, as a per cent.
+/// Formats tenths of a percent as a percentage.
 pub(crate) fn percent(permille: u32) -> String {
     format!("{}.{} %", permille / 10, permille % 10)
 }
 
-/// How much of `total` is `done`, in whole per cent; 100 only when it is all. All of an empty file is there.
+/// Returns the part of `total` that is `done`, in whole percent: 100 only when it is all. An empty file is complete.
 pub(crate) fn whole_percent(done: u64, total: u64) -> u64 {
     if total == 0 { 100 } else { u64::try_from(u128::from(done) * 100 / u128::from(total)).unwrap_or(100) }
 }

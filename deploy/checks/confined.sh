@@ -1,4 +1,4 @@
-# Users, rights, ports and secrets of what runs (F55).
+# Users, rights, ports and secrets of the running containers (F55).
 
 confined() {
   running
@@ -23,7 +23,7 @@ broker_is_ours() {
   [[ $($ctl list_users --no-table-headers | cut -f 1 | sort | xargs) == 'ddm-info ddm-provider' ]] || fail "the broker has other users"
   if $ctl status | grep -E 'protocol: http|port: 15'; then fail "the broker has a management port"; fi
   [[ $($ctl list_policies --vhost ddm --no-table-headers | wc -l) == 1 ]] || fail "the broker has no policy of ours"
-  # A provider's user may not publish events, the info-server's may.
+  # The provider's user must not publish events; the info-server's may.
   local broker volume
   for user in info provider; do
     volume=${COMPOSE_PROJECT_NAME}_$user-secrets
@@ -37,12 +37,12 @@ broker_is_ours() {
   done
 }
 
-# The client may end before the refusal comes, so the broker is asked.
+# The client may exit before the refusal arrives, so look into the broker's log.
 denied_by_broker() {
   grep -q "write access to exchange 'ddm.events' in vhost 'ddm' refused for user 'ddm-provider'" <<<"$(docker compose logs broker 2>&1)"
 }
 
-# Everything secret, against everything that can be read without it.
+# Searches for every secret in everything that can be read without it.
 no_secret_is_shown() {
   local secrets secret shown=$home/shown
   secrets=$(docker run --rm --label ddm-test --volume "${COMPOSE_PROJECT_NAME}_info-secrets:/a:ro" \

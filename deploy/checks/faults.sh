@@ -1,4 +1,4 @@
-# A provider killed and the broker restarted midway (F1, S9), scaling up and down.
+# Kills a provider and restarts the broker midway (F1, S9), then scales up and down.
 
 size=$((1 << 30))
 
@@ -21,7 +21,7 @@ faults() {
   docker compose restart broker >/dev/null 2>&1
   finished broker
   eventually 60 "the broker is connected again" bus_connected
-  # Facts that can come by the broker only now: of a new file and its token.
+  # Events after the outage: those of a new file and its token.
   round broker-back
   echo "S9: the broker restarted midway"
 
@@ -29,7 +29,7 @@ faults() {
   scale_down
 }
 
-# halfway ID NAME: starts a download and holds it in the middle, with ranges on their way.
+# halfway ID NAME: starts a download and pauses it in the middle, with requests in flight.
 halfway() {
   ddm-client --json "$1" -o "$home/$2.bin" >"$home/$2.json" 2>"$home/$2.err" &
   downloader=$!
@@ -38,7 +38,7 @@ halfway() {
   if grep -q '"event":"done"' "$home/$2.json"; then fail "the download was over before it was in the middle"; fi
 }
 
-# finished NAME: lets it go on, to its good end.
+# finished NAME: continues it and checks the result.
 finished() {
   kill -CONT $downloader
   wait $downloader || fail "the download failed: $(cat "$home/$1.err")"
@@ -51,7 +51,7 @@ report() { grep '"event":"done"' "$home/$1.json" | jq -r "$2"; }
 scale_up() {
   docker compose up --detach --wait --no-recreate --scale provider=5 2>&1 | tail -n 1
   eventually 30 "five providers are live" live 5
-  # A file that wants five replicas is taken by the two new ones as well.
+  # A file with five replicas needs the two new ones.
   head -c 20000000 /dev/urandom >"$home/five.bin"
   [[ $(ddm-client publish "$home/five.bin" --replicas 5 --quorum 5 | grep -c '^  on ') == 5 ]] || fail "not all five providers took the file"
   echo "scaled to 5: both new providers took a replica"
@@ -59,7 +59,7 @@ scale_up() {
 
 scale_down() {
   local name status leaving
-  # The new ones get the file too, so that they have ranges to finish.
+  # The new ones hold the file too, so that they have requests to finish.
   head -c "$size" /dev/urandom >"$home/faults.bin"
   halfway "$(publish "$home/faults.bin" --replicas 5 --quorum 5)" scaled
   leaving=$(docker compose ps --format '{{.Name}}' provider | sort | tail -n 2)
@@ -67,7 +67,7 @@ scale_down() {
   local watcher=$!
   docker compose up --detach --no-recreate --scale provider=3 >/dev/null 2>&1 &
   local scaling=$!
-  # Both have been told to stop, and wait for the one who reads their ranges.
+  # Both were told to stop, and wait until their requests are read.
   eventually 10 "the providers beyond three leave" live 3
   finished scaled
   wait $scaling

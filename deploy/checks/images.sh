@@ -1,4 +1,4 @@
-# Images are made; nothing in them but what is needed (F55).
+# Builds the images and checks that they hold nothing unneeded (F55).
 
 images() {
   docker compose --profile client build --quiet
@@ -9,7 +9,7 @@ images() {
     if docker image inspect --format '{{json .Config.Env}}' $image | grep -iE 'secret|password|amqp'; then
       fail "$image has an environment that could hold a secret"
     fi
-    # Nothing to run but the one program: neither a shell nor setuid files.
+    # One program, and neither a shell nor setuid files.
     local container files
     container=$(docker create --label ddm-test $image)
     files=$(docker export "$container" | tar -tv)

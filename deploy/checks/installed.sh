@@ -1,4 +1,4 @@
-# Inside a container: bash installed.sh deb|rpm
+# Runs inside a container: bash installed.sh deb|rpm
 set -euo pipefail
 
 fail() {
@@ -6,12 +6,12 @@ fail() {
   exit 1
 }
 
-# The image was made without manuals, and would go on to leave them out.
+# The image was made without manuals; without this line dpkg would leave them out again.
 rm -f /etc/dpkg/dpkg.cfg.d/99mmdebstrap
 
 case "$1" in
   deb) dpkg --install /packages/*.deb >/tmp/log 2>&1 || fail "dpkg: $(cat /tmp/log)" ;;
-  # This system's own packages are not in rpm's database, and its plugins want to unshare what a container may not.
+  # Debian's packages are not in rpm's database, and rpm's plugins need rights that a container lacks.
   rpm) rpm --install --nodeps --noplugins /packages/*.rpm >/tmp/log 2>&1 || fail "rpm: $(cat /tmp/log)" ;;
 esac
 
@@ -26,7 +26,7 @@ done
 page=$(ls /usr/share/man/man1/ddm-client.1*)
 zgrep -q '^.TH ddm-client 1' "$page" || fail "$page is no manual page"
 
-# A ddm:// link of a web page leads to the client.
+# A ddm:// link on a web page opens the client.
 entry=/usr/share/applications/ddm-client.desktop
 grep -qx 'MimeType=x-scheme-handler/ddm;' $entry || fail "$entry takes no ddm:// links"
 [[ $(sed -n 's/^Exec=//p' $entry) == 'ddm-client open %u' ]] || fail "$entry does not open them"
@@ -41,7 +41,7 @@ for name in info-server file-server; do
   [[ $(stat --format '%U %a' /etc/ddm/$name.toml) == 'root 644' ]] || fail "the settings of $name are somebody else's"
 done
 
-# What systemd would do: folder, user, and a socket on which the program says that it is ready.
+# Does what systemd would do: folder, user, and a socket for the readiness message.
 pids=()
 install -d /run/check
 for name in info-server file-server; do
@@ -63,14 +63,14 @@ for name in info-server file-server; do
   ddm-$name healthcheck || fail "$name is not healthy: $(cat /run/check/$name.log)"
 done
 for _ in {1..100}; do
-  if grep -q registered /run/check/file-server.log; then break; fi
+  if grep -qi registered /run/check/file-server.log; then break; fi
   sleep 0.1
 done
-grep -q 'registered with the info-server' /run/check/file-server.log || fail "the file server is not registered: $(cat /run/check/file-server.log)"
+grep -qi 'registered with the info-server' /run/check/file-server.log || fail "the file server is not registered: $(cat /run/check/file-server.log)"
 kill "${pids[@]}"
 wait "${pids[@]}" || fail "a program did not stop well"
 
-# Away again; what the user changed and what was stored stays.
+# Removes the packages. Changed settings and data must stay.
 case "$1" in
   deb) dpkg --remove ddm-info-server ddm-file-server ddm-client >/tmp/log 2>&1 || fail "dpkg: $(cat /tmp/log)" ;;
   rpm) rpm --erase --noplugins ddm-info-server ddm-file-server ddm-client >/tmp/log 2>&1 || fail "rpm: $(cat /tmp/log)" ;;

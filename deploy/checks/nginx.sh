@@ -1,4 +1,4 @@
-# Ranges and a download through the TLS proxy of the example, deploy/nginx.conf, with nothing changed but the addresses.
+# Ranges and a download through the TLS proxy of deploy/nginx.conf, with only the addresses changed.
 
 nginx() {
   running
@@ -31,7 +31,7 @@ nginx() {
   one_range -17 8999984 17
   "${through[@]}" --header "Authorization: Bearer $token" "$url" --output "$home/whole"
   same "$home/proxied.bin" "$home/whole"
-  # Status and the fields that ranges live by are the same through the proxy as without it.
+  # Status and range fields are the same with and without the proxy.
   local range
   for range in 0-0 0-1,5-9 99999999- 'x' 9000000-; do
     diff <(fields "$direct" "$range" curl --silent) <(fields "$url" "$range" "${through[@]}") || fail "the proxy changes the answer to range $range"
@@ -47,7 +47,7 @@ one_range() {
     fail "range $1 brings other bytes"
 }
 
-# fields URL RANGE COMMAND…: the status and what is said of the range. The boundary of parts is another one each time.
+# fields URL RANGE COMMAND…: prints status and range fields, without the boundary of parts, which is random.
 fields() {
   local url=$1 range=$2
   shift 2

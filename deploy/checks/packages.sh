@@ -1,4 +1,4 @@
-# .deb and .rpm are installed in a container, and what they bring is where it belongs and works (S58).
+# Installs .deb and .rpm in a container and checks that everything is in its place and works (S58).
 
 packages() {
   need_cargo_tools
@@ -9,10 +9,8 @@ packages() {
   done
 }
 
+# Takes them from the folder of the tests' tools, or compiles them there, which takes minutes.
 need_cargo_tools() {
-  export PATH=$PATH:$work/tools/bin
   command -v cargo-deb >/dev/null && command -v cargo-generate-rpm >/dev/null && return
-  # Unoptimised: they are compiled far longer than they run. What both are built of is built once.
-  CARGO_PROFILE_DEV_DEBUG=0 CARGO_TARGET_DIR=$work/tools/target \
-    cargo install --quiet --locked --debug --root "$work/tools" cargo-deb cargo-generate-rpm
+  PATH=$PATH:$(testkit/cargo-tool cargo-deb cargo-generate-rpm)
 }

@@ -1,4 +1,4 @@
-# compose.yaml with three providers, and the README's quick start as it is written there (S22).
+# Runs compose.yaml with three providers, and the README's quick start word by word (S22).
 
 quickstart() {
   local begin=$SECONDS commands
@@ -8,7 +8,7 @@ quickstart() {
 
   commands=$(sed -n '/^## Run it with Docker Compose/,/^## /{/^```sh/,/^```/{/^```/d;p}}' README.md)
   [[ -n $commands ]] || fail "the README has no section 'Run it with Docker Compose'"
-  # What asks for a password gets it; a fresh folder stands for the user's own.
+  # Answers password prompts, in a fresh folder instead of the user's.
   (
     cd "$home"
     export COMPOSE_FILE=$OLDPWD/compose.yaml

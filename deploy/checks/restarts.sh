@@ -1,4 +1,4 @@
-# Everything restarted, down and up again, every order of starting (S5, F24).
+# Restarts everything, down and up again, in every order of starting (S5, F24).
 
 restarts() {
   running
@@ -27,7 +27,7 @@ restarts() {
   done
 }
 
-# Those that the info-server has heard of since it runs; before, it takes the ones it knew for alive.
+# Servers that sent a heartbeat since the info-server started. Before, it counts the enrolled ones as live.
 ids() { servers | jq -r 'select(.free_bytes > 0) | .id' | sort | xargs; }
 same_servers() { [[ $(ids) == "$1" ]]; }
 

@@ -1,4 +1,4 @@
-# docs/OPERATIONS.md names every setting that the programs have.
+# Checks that docs/OPERATIONS.md names every setting of the programs.
 
 settings() {
   local program help variable

@@ -1,4 +1,4 @@
-# What the parts of deploy/test share.
+# Functions that the parts of deploy/test share.
 
 work=$PWD/target/deploy
 programs=(info-server file-server client)
@@ -21,9 +21,15 @@ eventually() {
   done
 }
 
+# The whole workspace, so that what the tests have built is not built anew with other features.
+build_programs() {
+  cargo build --release --locked --workspace --bins --tests
+  export PATH=$PWD/target/release:$PATH
+}
+
 prepare() {
   mkdir -p "$work"
-  # A login and settings of their own for the programs that run on this host.
+  # The client on this host gets its own settings and log-in.
   home=$(mktemp -d "$work/run.XXXXXX")
   export XDG_CONFIG_HOME=$home/config
   unset DDM_INFO_URL DDM_ZONE DDM_CONFIG DDM_SESSION_FILE
@@ -32,9 +38,6 @@ prepare() {
   need curl
   need openssl
   find_compose
-  # As a newcomer has it after the README's first build; with ddm-local, so that its libraries are not built anew.
-  cargo build --release --locked --bins "${programs[@]/#/--package=ddm-}" --package=ddm-local
-  export PATH=$PWD/target/release:$PATH
   make_base_images
   if ((compile)); then unset DDM_PROGRAMS_IMAGE; else take_programs; fi
 }
@@ -49,7 +52,7 @@ clean_up() {
   exit "$status"
 }
 
-# `include` came with 2.20; Debian 13's package serves older hosts.
+# `include` needs 2.20. On hosts with an older version, use the package of Debian 13.
 find_compose() {
   local version
   version=$(docker compose version --short 2>/dev/null || echo 0)
@@ -77,12 +80,12 @@ make_base_images() {
   done
   ((missing)) || return 0
   need mmdebstrap
-  # The images trust whom this host trusts.
+  # The images trust the same certificates as this host.
   local ca=${DDM_SITE_CA:-/etc/ssl/certs/ca-certificates.crt}
   deploy/base-images ${ca:+--ca "$ca"} "${images[@]}"
 }
 
-# Compiling everything once more would take longer than all parts together.
+# Compiling everything again would take longer than all parts together.
 take_programs() {
   local program
   rm -rf "$work/out"
@@ -108,8 +111,8 @@ address() {
   docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' "$1" | cut -d ' ' -f 1
 }
 
-# From here on: what is seen through the client on this host.
-# Nothing here ends a pipe early (`head -n 1`, `grep -q`): what still writes into it would fail, and the part with it.
+# From here on: the system as the client on this host sees it.
+# No command here closes a pipe early (`head -n 1`, `grep -q`): the writer would fail, and the part with it.
 one_provider() { docker compose ps --quiet provider | sed -n 1p; }
 servers() { ddm-client --json servers; }
 live() { [[ $(servers | grep -c '"id"') == "$1" ]]; }
@@ -121,7 +124,7 @@ log_in() {
 publish() { ddm-client publish "$@" | sed -n '1s/ .*//p'; }
 same() { cmp "$1" "$2" || fail "$2 is not the file that was published"; }
 
-# Whatever a part finds running is brought to three providers and a log-in.
+# Brings the running system to three providers and a log-in.
 running() {
   up
   ddm-client --json list >/dev/null 2>&1 || log_in
@@ -130,7 +133,7 @@ running() {
 
 bus_connected() { [[ $(curl -sf http://127.0.0.1:8000/readyz) == *'"bus":"connected"'* ]]; }
 
-# round NAME: something small is published and fetched.
+# round NAME: publishes and downloads a small file.
 round() {
   local id
   head -c 3000000 /dev/urandom >"$home/$1.in"

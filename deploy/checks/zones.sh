@@ -1,4 +1,4 @@
-# Two zones of two providers each, which advertise their addresses in the network that links them.
+# Two zones of two providers each. They advertise their addresses in the network between the zones.
 
 zones() {
   docker compose down --timeout 10 >/dev/null 2>&1
@@ -19,10 +19,10 @@ zones() {
       ddm-client --json --zone "$zone" "$id" -o "$home/zones-$zone.bin" >/dev/null
       same "$home/zones.bin" "$home/zones-$zone.bin"
     done
-    # The west takes the upload, the east fetches it from there; every replica is verified when this comes back.
+    # The upload goes to the west, and the east fetches from there. Every replica is verified when publish returns.
     id=$(publish "$home/zones.bin" --name again.bin --zone west --zones east,west --replicas 2 --wait=2m)
     [[ $(ddm-client --json replicas "$id" | jq .replicated) == true ]] || fail "$id is not replicated"
-    # The same from a container, as it works where the host does not reach containers.
+    # The same from a container, for hosts that cannot reach containers.
     docker compose run --rm -T client login "$admin" <<<"$password"
     docker compose run --rm -T client --zone west "$id"
     docker compose --profile client down --volumes --timeout 10 >/dev/null 2>&1

@@ -1,55 +1,56 @@
 //! The server as a whole: `build`, `local_addr`, `run`. The same three calls serve production, tests and the local mode.
+//! They return boxed futures, so that what they await is compiled once, in this crate, and not again in each of those. Tasks and
+//! routes are imported here alone.
 
 use std::{
     net::SocketAddr,
-    path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
-use bus::{Amqp, EventBus, Outbox, Subscription};
+use bus::{Amqp, EventBus, LongPoll, Subscription};
+use chunk_store::{BlobDirectory, BlobStore, CommitQueue, Sendfile, StoreOptions, run_blocking};
+use futures::{FutureExt as _, future::BoxFuture};
+use http_front::acceptor;
+use info_client::{FileServerClient, server_client_builder};
 use jiff::Timestamp;
-use lifecycle::{Shutdown, Tasks, listen};
-use origin::{Guard, Origins};
-use secrecy::ExposeSecret as _;
+use lifecycle::{Shutdown, Tasks, fault_log::FaultLog};
+use origin::{AddressPolicy, Origins};
 use tokio::{
     net::TcpListener,
     sync::{Notify, watch},
 };
 use tokio_util::sync::CancellationToken;
-use transfer::pace::Pace;
+use transfer::rate_limiter::RateLimiter;
 use url::Url;
 use wire::ServerId;
 
 use crate::{
-    PublicUrl,
-    address::Advertised,
-    blobs::{Blobs, Folder, Queue, blocking},
-    catchup::Follower,
-    clock::Clock,
-    config::Config,
-    fetch::{Fetcher, Hints},
-    identity::Identity,
-    info::InfoServer,
+    PublicUrl, ScrubTrigger,
+    catalogue_sync::{rebuild::record_stored_files, reconcile::run_reconciliation},
+    config::{Config, DATABASE_FILE_NAME, data_folder},
+    content::active_responses::ActiveResponses,
+    db::damage::DamageNotes,
+    events::{consumer::EventConsumer, log::InfoEventLog, revocation_watch::watch_revocations},
+    http::router,
+    integrity::{reported_chunks::verify_reported_chunks, scrub::Scrubber},
     metrics::Metrics,
-    notices, reconcile,
-    registration::Registration,
-    replicate::Replicator,
-    reports::Reporter,
-    routes::router,
-    running::Running,
-    scrub::Scrubber,
-    sendfile::Sendfile,
-    server::Server,
-    slots,
-    store::Store,
-    tokens::Tokens,
-    volume,
+    replication::replicator::Replicator,
+    slots::{self, DataFolder},
+    state::AppState,
+    tokens::token_cache::TokenCache,
+    upstream::{
+        advertised_address::AdvertisedAddress, clock::Clock, identity::Identity, registration::Registration,
+        reports::Reporter,
+    },
+    url_fetch::{fetcher::UrlFetcher, hints::JobHints},
 };
 
-/// How often expired tokens are removed.
-const PRUNE_EVERY: Duration = Duration::from_secs(60);
+/// Time after which the messages of the broker are read without a registration: the info-server does not answer.
+const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time between two removals of expired tokens.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A file server that listens and does not serve yet.
 #[derive(Debug)]
@@ -57,53 +58,45 @@ pub struct App {
     config: Config,
     listener: TcpListener,
     address: SocketAddr,
-    server: Arc<Server>,
-    queue: Queue,
+    state: Arc<AppState>,
+    commits: CommitQueue,
     registration: Registration,
-    follower: Arc<Follower>,
+    consumer: Arc<EventConsumer>,
     has_broker: bool,
-    scrub_now: ScrubNow,
+    scrub_trigger: ScrubTrigger,
     origins: Origins,
 }
 
-/// Asks a server to read everything it holds again, now.
-#[derive(Debug, Clone, Default)]
-pub struct ScrubNow(Arc<Notify>);
-
-impl ScrubNow {
-    /// Asks; a round that runs begins anew.
-    pub fn ask(&self) {
-        self.0.notify_one();
-    }
-
-    pub(crate) async fn asked(&self) {
-        self.0.notified().await;
-    }
-}
-
 impl App {
-    /// Takes the data folder, brings it in order and binds the port.
+    /// Locks the data folder, brings it in order and binds the port.
     ///
     /// # Errors
-    /// With what is wrong and what to do about it; nothing listens then.
-    pub async fn build(config: Config) -> anyhow::Result<Self> {
+    /// With the reason and what to do about it; the port is free then.
+    pub fn build(config: Config) -> BoxFuture<'static, anyhow::Result<Self>> {
+        Self::open(config).boxed()
+    }
+
+    async fn open(config: Config) -> anyhow::Result<Self> {
         config.check()?;
         let join_secret = config.upstream.join_secret().await?;
         let broker = config.upstream.broker()?;
-        let origins = Origins::new(&config.reach, Guard::PublicOnly)?;
-        let (server, queue) = open(&config, broker.as_ref().map(|url| url.expose_secret())).await?;
-        let server = Arc::new(server);
-        let listener = listen::bind(config.listen.listen).await?;
+        let origins = Origins::new(&config.reach, AddressPolicy::PublicOnly)?;
+        let has_broker = broker.is_some();
+        let (state, commits) = open_state(&config, broker).await?;
+        let state = Arc::new(state);
+        let listener = acceptor::bind(config.listen.listen).await?;
         let address = listener.local_addr()?;
         let advertised = match config.listen.public_url.clone() {
-            Some(PublicUrl::Named(url)) => Advertised::Fixed(url),
-            Some(PublicUrl::Auto) => Advertised::Towards { info: config.upstream.info.clone(), port: address.port() },
-            None => Advertised::Fixed(Url::parse(&format!("http://{address}"))?),
+            Some(PublicUrl::Named(url)) => AdvertisedAddress::Fixed(url),
+            Some(PublicUrl::Auto) => {
+                AdvertisedAddress::Towards { info: config.upstream.info.clone(), port: address.port() }
+            }
+            None => AdvertisedAddress::Fixed(Url::parse(&format!("http://{address}"))?),
         };
-        let follower = Arc::new(Follower::new(server.clone()));
+        let consumer = Arc::new(EventConsumer::new(state.clone()));
         let registration = Registration {
-            server: server.clone(),
-            follower: follower.clone(),
+            state: state.clone(),
+            consumer: consumer.clone(),
             advertised,
             join_secret,
             weight: config.replication.weight,
@@ -112,148 +105,202 @@ impl App {
             config,
             listener,
             address,
-            server,
-            queue,
+            state,
+            commits,
             registration,
-            follower,
-            has_broker: broker.is_some(),
-            scrub_now: ScrubNow::default(),
+            consumer,
+            has_broker,
+            scrub_trigger: ScrubTrigger::default(),
             origins,
         })
     }
 
-    /// Where the server listens.
+    /// Returns the address on which the server listens.
     pub const fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// The server's id.
+    /// Returns the server's id.
     pub fn id(&self) -> &ServerId {
-        &self.server.identity.id
+        &self.state.identity.id
     }
 
-    /// What asks this server to read everything it holds again.
-    pub fn scrub_now(&self) -> ScrubNow {
-        self.scrub_now.clone()
+    /// Returns the trigger that starts a verification of everything stored.
+    pub fn scrub_trigger(&self) -> ScrubTrigger {
+        self.scrub_trigger.clone()
     }
 
-    pub(crate) fn server(&self) -> Arc<Server> {
-        self.server.clone()
+    pub(crate) fn state(&self) -> Arc<AppState> {
+        self.state.clone()
     }
 
     /// Serves until `shutdown`.
     ///
     /// # Errors
-    /// When something that should have gone on for ever ended.
-    pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
-        let Self { config, listener, address, server, queue, registration, follower, has_broker, scrub_now, origins } =
-            self;
-        tracing::info!(server = %server.identity.id, zone = %server.zone, %address, "listening");
+    /// When a task ended that should have run until `shutdown`.
+    pub fn run(self, shutdown: Shutdown) -> BoxFuture<'static, anyhow::Result<()>> {
+        self.serve(shutdown).boxed()
+    }
+
+    async fn serve(self, shutdown: Shutdown) -> anyhow::Result<()> {
+        let Self {
+            config,
+            listener,
+            address,
+            state,
+            commits,
+            registration,
+            consumer,
+            has_broker,
+            scrub_trigger,
+            origins,
+        } = self;
+        tracing::info!(server = %state.identity.id, zone = %state.zone, %address, "File server {} is listening on {address}", state.identity.id);
         let limits = config.peers.limits(config.limits.max_connections, config.limits.open_files);
         let mut tasks = Tasks::new();
         // Cancelled once no request is left: until then chunks may still be waiting for their sync.
         let drained = CancellationToken::new();
-        tasks.spawn("commits", server.blobs.clone().keep_committing(queue, drained.clone()));
-        let transport = Sendfile::new(config.limits.max_rate.map(|rate| rate.as_u64()));
-        let serving = listen::serve_over(transport, listener, router(server.clone()), limits, shutdown.clone());
+        tasks.spawn("commits", state.blobs.clone().run_commits(commits, drained.clone()));
+        let transport = Sendfile::new(config.limits.max_rate);
+        let serving = acceptor::serve_over(transport, listener, router(state.clone()), limits, shutdown.clone());
         tasks.spawn("listener", async move {
             let _drained = drained.drop_guard();
             serving.await
         });
-        tasks.spawn("drain", drain(server.clone(), shutdown.clone()));
-        tasks.spawn("heartbeat", registration.keep_registered(shutdown.clone()));
+        tasks.spawn("database", watch_database(state.clone(), shutdown.clone()));
+        tasks.spawn("rebuild", record_stored_files(state.clone(), shutdown.clone()));
+        tasks.spawn("drain", drain(state.clone(), shutdown.clone()));
+        tasks.spawn("heartbeat", registration.run(shutdown.clone()));
         if has_broker {
-            tasks.spawn("catch-up", follower.clone().keep_in_step(shutdown.clone()));
-            tasks.spawn("notices", notices::keep_asking(server.clone(), follower.clone(), shutdown.clone()));
+            tasks.spawn("catch-up", consumer.clone().run_catch_up(shutdown.clone()));
+            tasks.spawn("revocation-watch", watch_revocations(state.clone(), consumer.clone(), shutdown.clone()));
         }
-        tasks.spawn("facts", follow(server.clone(), follower, shutdown.clone()));
-        tasks.spawn("reports", Reporter(server.clone()).keep_reporting(shutdown.clone()));
-        tasks.spawn("reconciliation", reconcile::keep_reconciling(server.clone(), shutdown.clone()));
-        tasks.spawn("removals", server.blobs.clone().keep_removing(shutdown.clone()));
-        tasks.spawn("read-back", server.blobs.clone().keep_reading_back(shutdown.clone()));
-        tasks.spawn("pruning", keep_pruning(server.clone(), config.limits.tokens, shutdown.clone()));
-        tasks.spawn("volume", volume::keep_looking(server.blobs.clone(), shutdown.clone()));
-        let replicator = Replicator::new(server.clone(), config.replication.replications)?;
-        tasks.spawn("replication", replicator.keep_replicating(shutdown.clone()));
-        let fetcher = Fetcher::new(server.clone(), origins, config.fetching.fetches);
-        tasks.spawn("fetches", fetcher.keep_fetching(shutdown.clone()));
-        let scrubber = Scrubber::new(server.clone(), &config.replication, scrub_now);
-        tasks.spawn("scrub", scrubber.keep_scrubbing(shutdown.clone()));
+        tasks.spawn("events", consume_events(state.clone(), consumer, has_broker, shutdown.clone()));
+        tasks.spawn("reports", Reporter::new(state.clone()).run(shutdown.clone()));
+        tasks.spawn("reconciliation", run_reconciliation(state.clone(), shutdown.clone()));
+        tasks.spawn("removals", state.blobs.clone().retry_removals(shutdown.clone()));
+        tasks.spawn("read-back", state.blobs.clone().read_back_files(shutdown.clone()));
+        tasks.spawn("pruning", prune_tokens(state.clone(), config.limits.tokens, shutdown.clone()));
+        tasks.spawn("volume", state.blobs.volume().clone().monitor(shutdown.clone()));
+        let replicator = Replicator::new(state.clone(), config.replication.replications)?;
+        tasks.spawn("replication", replicator.run(shutdown.clone()));
+        let fetcher = UrlFetcher::new(state.clone(), origins, config.fetching.fetches);
+        tasks.spawn("url-fetches", fetcher.run(shutdown.clone()));
+        let scrubber = Scrubber::new(state.clone(), &config.replication, scrub_trigger);
+        tasks.spawn("scrub", scrubber.run(shutdown.clone()));
+        let rate = config.replication.scrub_rate;
+        tasks.spawn("reported-chunks", verify_reported_chunks(state.clone(), rate, shutdown.clone()));
         let outcome = tasks.run(&shutdown).await;
-        server.store.close().await;
-        tracing::info!(server = %server.identity.id, "stopped");
+        state.db.close().await;
+        tracing::info!(server = %state.identity.id, "File server {} stopped", state.identity.id);
         outcome
     }
 }
 
-async fn open(config: &Config, broker: Option<&str>) -> anyhow::Result<(Server, Queue)> {
-    let (data, folder) = take_folder(config).await?;
-    let identity = Identity::read_or_make(&data)?;
-    let database = data.join("file-server.db");
-    let store = Store::open(&database).await.with_context(|| format!("cannot open {}", database.display()))?;
-    store.raise_report_counter(Timestamp::now()).await?;
+/// Opens the data folder and the database, and makes the handles.
+async fn open_state(config: &Config, broker: Option<Amqp>) -> anyhow::Result<(AppState, CommitQueue)> {
+    let DataFolder { data, directory } = lock_data_folder(config).await?;
+    if directory.release_ballast_if_full()? {
+        tracing::warn!("The volume is full: starting with the space that was set aside for removals");
+    }
+    let is_first_start = Identity::read(&data)?.is_none();
+    let identity = Identity::read_or_create(&data)?;
+    let database = data.join(DATABASE_FILE_NAME);
+    let notes = DamageNotes::new(&database);
+    let db = notes.open(is_first_start).await.with_context(|| format!("cannot open {}", database.display()))?;
+    db.raise_report_counter(Timestamp::now()).await?;
+    let directory = directory.watch_files(&data, &[DATABASE_FILE_NAME])?;
     let metrics = Arc::new(Metrics::default());
-    let (blobs, queue) = Blobs::open(folder, store.clone(), metrics.clone(), config.limits.open_files).await?;
-    let info = InfoServer::new(config.upstream.info.clone(), identity.clone())?;
-    let bus: Arc<dyn EventBus> = match broker {
-        Some(url) => Arc::new(Amqp::new(url)?),
-        None => Arc::new(Outbox::follower(Arc::new(info.clone()))),
+    let options = StoreOptions {
+        metrics: metrics.store.clone(),
+        max_open_blobs: config.limits.open_files,
+        keep_unrecorded: notes.is_rebuilding(),
     };
-    let server = Server {
+    let (blobs, commits) = BlobStore::open(directory, Arc::new(db.clone()), options).await?;
+    let http = server_client_builder().user_agent(concat!("ddm-file-server/", env!("CARGO_PKG_VERSION"))).build()?;
+    let (id, secret) = (identity.id.clone(), identity.secret.clone());
+    let info = FileServerClient::new(config.upstream.info.clone(), http, id, secret);
+    let bus: Arc<dyn EventBus> = match broker {
+        Some(bus) => Arc::new(bus),
+        None => Arc::new(LongPoll::follower(Arc::new(InfoEventLog(info.clone())))),
+    };
+    let state = AppState {
+        damage_notes: notes,
         identity,
         zone: config.listen.zone.clone(),
         blobs,
-        tokens: Tokens::new(store.clone(), info.clone(), metrics.clone(), config.limits.token_cache),
-        running: Arc::new(Running::new(config.limits.max_rate_per_client.map(|rate| rate.as_u64()))),
-        clock: Clock::new(store.high_water().await?, Timestamp::now(), Instant::now()),
-        store,
+        tokens: TokenCache::new(db.clone(), info.clone(), metrics.clone(), config.limits.token_cache),
+        responses: Arc::new(ActiveResponses::new(config.limits.max_rate_per_client)),
+        clock: Clock::new(db.high_water().await?, Timestamp::now(), Instant::now()),
+        db,
         metrics,
         info,
         bus,
-        pace: Pace::default(),
+        rate_limiter: RateLimiter::default(),
         registered: watch::Sender::new(false),
-        usurped: watch::Sender::new(false),
-        hints: Hints::default(),
-        asking: Notify::new(),
+        identity_conflict: watch::Sender::new(false),
+        job_hints: JobHints::default(),
+        open_questions: Notify::new(),
         draining: AtomicBool::new(false),
     };
-    Ok((server, queue))
+    Ok((state, commits))
 }
 
-/// The data folder, locked.
-async fn take_folder(config: &Config) -> anyhow::Result<(PathBuf, Folder)> {
+/// Locks the data folder, or the first free slot.
+async fn lock_data_folder(config: &Config) -> anyhow::Result<DataFolder> {
     let (slots, data, partial) = (config.storage.slots.clone(), config.storage.data.clone(), config.partial_folder());
-    let reserve = config.storage.reserve;
-    let (data, folder) = blocking(move || {
+    let (reserve, init) = (config.storage.reserve, config.storage.init);
+    let locked = run_blocking(move || {
         Ok(match slots {
-            Some(slots) => slots::take(&slots),
-            None => Folder::prepare(&data, &partial).map(|folder| (data, folder)),
+            Some(slots) => slots::lock_first_free(&slots, init),
+            None => BlobDirectory::create_and_lock(&data_folder(&data, init), &partial)
+                .map(|directory| DataFolder { data, directory }),
         })
     })
     .await??;
-    Ok((data, folder.keep_free(reserve)))
+    Ok(DataFolder { directory: locked.directory.with_reserve(reserve), ..locked })
 }
 
-async fn drain(server: Arc<Server>, shutdown: Shutdown) -> anyhow::Result<()> {
+/// Stops this server once its database turns out to be damaged: its next start sets the database aside.
+async fn watch_database(state: Arc<AppState>, shutdown: Shutdown) -> anyhow::Result<()> {
+    tokio::select! {
+        damage = state.db.damaged() => {
+            let notes = state.damage_notes.clone();
+            run_blocking(move || notes.note_damage()).await.context("the damage of the database could not be noted")?;
+            anyhow::bail!("the database is damaged; check the disk and start this server again: it makes a new database from what is stored ({damage})");
+        }
+        () = shutdown.finishing().cancelled() => Ok(()),
+    }
+}
+
+async fn drain(state: Arc<AppState>, shutdown: Shutdown) -> anyhow::Result<()> {
     shutdown.finishing().cancelled().await;
-    server.drain();
+    state.start_draining();
     Ok(())
 }
 
-async fn follow(server: Arc<Server>, follower: Arc<Follower>, shutdown: Shutdown) -> anyhow::Result<()> {
-    let subscription = Subscription { server: server.identity.id.clone(), zone: server.zone.clone() };
-    let (mut registered, mut usurped) = (server.registered.subscribe(), server.usurped.subscribe());
+/// Consumes events until `shutdown`, while no other process is the registered one.
+async fn consume_events(
+    state: Arc<AppState>,
+    consumer: Arc<EventConsumer>,
+    has_broker: bool,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let subscription = Subscription { server: state.identity.id.clone(), zone: state.zone.clone() };
+    let (mut registered, mut conflict) = (state.registered.subscribe(), state.identity_conflict.subscribe());
     while !shutdown.finishing().is_cancelled() {
-        // The log answers only those who are known, and of two processes with one identity only the registered one may take
+        // The log answers only registered servers, and of two processes with one identity only the registered one may take
         // messages from their queue.
         tokio::select! {
-            known = registered.wait_for(|registered| *registered) => drop(known?),
+            ready = registered.wait_for(|registered| *registered) => drop(ready?),
+            // While the info-server is away, the broker has revocations that must count now.
+            () = tokio::time::sleep(REGISTRATION_TIMEOUT), if has_broker && !*state.identity_conflict.borrow() => {}
             () = shutdown.finishing().cancelled() => break,
         }
         let stop = shutdown.finishing().child_token();
-        let subscribed = server.bus.subscribe(&subscription, follower.as_ref(), &stop);
+        let subscribed = state.bus.subscribe(&subscription, consumer.as_ref(), &stop);
         let watched = async {
-            let ended = usurped.wait_for(|usurped| *usurped).await.map(drop);
+            let ended = conflict.wait_for(|conflict| *conflict).await.map(drop);
             stop.cancel();
             ended
         };
@@ -269,20 +316,24 @@ async fn follow(server: Arc<Server>, follower: Arc<Follower>, shutdown: Shutdown
     Ok(())
 }
 
-async fn keep_pruning(server: Arc<Server>, most: u32, shutdown: Shutdown) -> anyhow::Result<()> {
+/// Removes expired tokens at intervals, until `shutdown`.
+async fn prune_tokens(state: Arc<AppState>, max_tokens: u32, shutdown: Shutdown) -> anyhow::Result<()> {
+    let faults = FaultLog::new("Expired tokens could not be removed");
     loop {
         tokio::select! {
-            () = tokio::time::sleep(PRUNE_EVERY) => {}
+            () = tokio::time::sleep(PRUNE_INTERVAL) => {}
             () = shutdown.finishing().cancelled() => return Ok(()),
         }
-        if !*server.registered.borrow() {
-            // The time may be wrong; and nothing new comes in that would need the room.
+        if !*state.registered.borrow() {
+            // The time may be wrong; and no new tokens come in that would need the space.
             continue;
         }
-        match server.store.prune_tokens(server.clock.now(), most).await {
-            Ok(0) => {}
-            Ok(pruned) => tracing::debug!(pruned, "removed tokens that ended"),
-            Err(error) => tracing::error!(%error, "expired tokens could not be removed"),
+        match state.db.prune_tokens(state.clock.now(), max_tokens).await {
+            Ok(pruned) => {
+                faults.succeeded();
+                tracing::debug!(pruned, "Removed expired tokens");
+            }
+            Err(error) => faults.failed(error),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Settings: one struct per concern; each says its unit, default and variable. Contradictions refuse to start.
+//! Settings: one struct per concern; each setting states its unit, default and variable. Contradictions refuse to start.
 
 use std::{
     net::SocketAddr,
@@ -7,158 +7,64 @@ use std::{
 };
 
 use anyhow::Context as _;
-use bytesize::ByteSize;
-use clap::{Args, Parser, Subcommand};
-use lifecycle::{listen::Bounds, private_file, telemetry::Telemetry};
-use origin::Reach;
+use bus::Amqp;
+use chunk_store::Reserve;
+use clap::Args;
+use http_front::limits::LimitSettings;
+use lifecycle::{data_folder::DataFolder, private_file};
+use origin::OriginConfig;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 use url::Url;
 use wire::Zone;
 
-use crate::{PublicUrl, Reserve};
+use crate::upstream::advertised_address::PublicUrl;
 
-/// Where settings are looked for when no file is named.
+mod commands;
+
+pub use commands::{Adopt, Cli, Command, Import, Login, OrphanCommand};
+
+/// The settings file that is read when none is named.
 pub const DEFAULT_FILE: &str = "/etc/ddm/file-server.toml";
 
-/// How long the file of the join secret may take to appear, and how often to look.
-const SECRET_WAIT: Duration = Duration::from_secs(10);
-const SECRET_LOOK: Duration = Duration::from_millis(100);
+/// The files in the data folder that hold the identity and the database.
+pub(crate) const IDENTITY_FILE_NAME: &str = "identity.json";
+pub(crate) const DATABASE_FILE_NAME: &str = "file-server.db";
 
-/// Stores and serves the chunks of files in one zone
-#[derive(Debug, Clone, Parser)]
-#[command(name = "ddm-file-server", version, about)]
-pub struct Cli {
-    /// How log lines are written.
-    #[command(flatten)]
-    pub telemetry: Telemetry,
-    /// Everything about the server.
-    #[command(flatten)]
-    pub config: Config,
-    /// What to do; serve when absent.
-    #[command(subcommand)]
-    pub command: Option<Command>,
-}
+/// Time to wait for the file of the join secret, and time between two checks for it.
+const SECRET_TIMEOUT: Duration = Duration::from_secs(10);
+const SECRET_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What the program can do.
-#[derive(Debug, Clone, Subcommand)]
-pub enum Command {
-    /// Serve until SIGTERM or SIGINT (the default)
-    Serve,
-    /// Publish files through this server
-    Import(Import),
-    /// List, remove or adopt files that are held here and that the catalogue does not know, as after the restore of an older backup:
-    /// they are kept and not served until you decide
-    #[command(subcommand)]
-    Unknown(Unknown),
-    /// Ask the server on this machine whether it is ready; exit status 1 if not
-    Healthcheck,
-    /// Print the completions for a shell
-    Completions {
-        /// Which shell
-        shell: clap_complete::Shell,
-    },
-}
-
-/// What to publish, and as whom.
-#[derive(Debug, Clone, Args)]
-pub struct Import {
-    /// Regular files to publish
-    #[arg(required = true, value_name = "PATH")]
-    pub paths: Vec<PathBuf>,
-    /// The name to publish under; for one file only [default: the file's own]
-    #[arg(long)]
-    pub name: Option<wire::FileName>,
-    /// On how many servers the file should stand [default: the info-server's setting]
-    #[arg(long, env = "DDM_REPLICAS")]
-    pub replicas: Option<u32>,
-    /// How many servers must hold it before it counts as published [default: the info-server's setting]
-    #[arg(long, env = "DDM_QUORUM")]
-    pub quorum: Option<u32>,
-    /// As whom.
-    #[command(flatten)]
-    pub login: Login,
-}
-
-/// What to do with files that the catalogue does not know; the server may run meanwhile.
-#[derive(Debug, Clone, Subcommand)]
-pub enum Unknown {
-    /// List them: id, size, and how much of it is here
-    List {
-        /// Print one JSON object a line instead of text
-        #[arg(long)]
-        json: bool,
-    },
-    /// Remove their bytes for good
-    Remove {
-        /// Their ids
-        #[arg(required_unless_present = "all", value_name = "ID")]
-        files: Vec<wire::FileId>,
-        /// Everything that the catalogue does not know
-        #[arg(long, conflicts_with = "files")]
-        all: bool,
-    },
-    /// Put a whole one back into the catalogue, under its id; every byte is read and compared with its digest first
-    Adopt {
-        /// Its id
-        #[arg(value_name = "ID")]
-        file: wire::FileId,
-        /// The name it gets: file servers know none
-        #[arg(long)]
-        name: wire::FileName,
-        /// On how many servers the file should stand [default: the info-server's setting]
-        #[arg(long, env = "DDM_REPLICAS")]
-        replicas: Option<u32>,
-        /// As whom.
-        #[command(flatten)]
-        login: Login,
-    },
-}
-
-/// As whom something is published.
-#[derive(Debug, Clone, Args)]
-pub struct Login {
-    /// The publisher's account; asked for on the terminal when absent
-    #[arg(long, env = "DDM_EMAIL")]
-    pub email: Option<String>,
-    /// A session token, instead of a login; prefer the variable or the file, others can see a process's arguments
-    #[arg(long, env = "DDM_SESSION_TOKEN", hide_env_values = true, value_name = "TOKEN", hide = true)]
-    pub session_token: Option<SecretString>,
-    /// A file (mode 0600) that holds a session token, instead of a login; DDM_SESSION_TOKEN holds one itself
-    #[arg(long, env = "DDM_SESSION_TOKEN_FILE", value_name = "FILE")]
-    pub session_token_file: Option<PathBuf>,
-}
-
-/// Everything one file server needs to know.
+/// All settings of one file server.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
-    /// Where it listens.
+    /// Listening.
     #[command(flatten)]
     pub listen: Listen,
-    /// Where it keeps things.
+    /// Storage.
     #[command(flatten)]
     pub storage: Storage,
-    /// Whom it belongs to.
+    /// Info-server and broker.
     #[command(flatten)]
     pub upstream: Upstream,
-    /// How much it may use.
+    /// Limits.
     #[command(flatten)]
     pub limits: Limits,
-    /// How long and how much a peer may take.
+    /// Bounds on connections.
     #[command(flatten)]
-    pub peers: Bounds,
-    /// How replicas come here and stay whole.
+    pub peers: LimitSettings,
+    /// Replication.
     #[command(flatten)]
     pub replication: Replication,
-    /// How much it fetches of URLs for others.
+    /// Fetches of URLs.
     #[command(flatten)]
     pub fetching: Fetching,
-    /// How the origins of URLs are reached.
+    /// Access to the origins of URLs.
     #[command(flatten)]
-    pub reach: Reach,
+    pub reach: OriginConfig,
 }
 
-/// Where the server listens and how others reach it.
+/// Listening address, public address and zone.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Listening")]
 pub struct Listen {
@@ -169,34 +75,37 @@ pub struct Listen {
     /// that of --listen]
     #[arg(long, env = "DDM_PUBLIC_URL", value_name = "URL", global = true)]
     pub public_url: Option<PublicUrl>,
-    /// The name of the place where this server stands
+    /// The zone of this server: the name of its site or network
     #[arg(long, env = "DDM_ZONE", default_value = "default", global = true)]
     pub zone: Zone,
 }
 
-/// Where the server keeps things.
+/// Folders, and the space that stays free.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Storage")]
 pub struct Storage {
-    /// The folder for everything this server keeps; one process at a time
+    /// The folder for everything this server stores; one process at a time
     #[arg(long, env = "DDM_DATA", default_value = "/var/lib/ddm/file-server", value_name = "FOLDER", global = true)]
     pub data: PathBuf,
-    /// A folder that several servers share, instead of --data: each keeps everything in the first slot that is free
+    /// Begin on an empty --data folder; without it an empty folder is taken for that of a disk that is not mounted
+    #[arg(long, env = "DDM_INIT", global = true)]
+    pub init: bool,
+    /// A folder that several servers share, instead of --data: each uses the first free slot
     #[arg(long, env = "DDM_SLOTS", value_name = "FOLDER", global = true, conflicts_with = "data")]
     pub slots: Option<PathBuf>,
     /// The folder for files still being received, on the same file system [default: partial in --data]
     #[arg(long, env = "DDM_PARTIAL_DIR", value_name = "FOLDER", global = true)]
     pub partial_dir: Option<PathBuf>,
-    /// How much of the volume stays free, as a size or as a part of it such as 5%: below it nothing is taken in
+    /// Space of the volume that stays free, as a size or as a part of it such as 5%; below it no files are received
     #[arg(long, env = "DDM_RESERVE", default_value = "64MiB", value_name = "SIZE", global = true)]
     pub reserve: Reserve,
 }
 
-/// Whom the server belongs to, and how facts reach it.
+/// The info-server, and the broker of its events.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Info-server and broker")]
 pub struct Upstream {
-    /// The info-server
+    /// The address of the info-server
     #[arg(long, env = "DDM_INFO_URL", default_value = "http://127.0.0.1:8000", value_name = "URL", global = true)]
     pub info: Url,
     /// A file (mode 0600) that holds the secret with which this server enrols once
@@ -205,7 +114,7 @@ pub struct Upstream {
     /// The same secret itself; prefer the file, others can see a process's arguments
     #[arg(long, env = "DDM_JOIN_SECRET", hide_env_values = true, value_name = "SECRET", hide = true, global = true)]
     pub join_secret: Option<SecretString>,
-    /// The broker; without one, facts are fetched from the info-server as they happen
+    /// The URL of the broker; without one, events are fetched from the info-server as they happen
     #[arg(long, env = "DDM_AMQP_URL", hide_env_values = true, value_name = "URL", global = true)]
     pub amqp: Option<SecretString>,
     /// A file (mode 0600) that holds the broker's URL with its password
@@ -213,7 +122,7 @@ pub struct Upstream {
     pub amqp_file: Option<PathBuf>,
 }
 
-/// How much the server may use.
+/// Limits of what the server uses.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Limits")]
 pub struct Limits {
@@ -223,52 +132,52 @@ pub struct Limits {
     /// Tokens kept in memory; further ones are looked up on disk
     #[arg(long, env = "DDM_TOKEN_CACHE", default_value_t = 65_536, value_name = "N", global = true)]
     pub token_cache: u64,
-    /// Tokens kept on disk; beyond it the ones that end first are asked for again when used
+    /// Tokens kept on disk; beyond that those that expire first are dropped, and looked up at the info-server when used
     #[arg(long, env = "DDM_TOKENS", default_value_t = 1_000_000, value_name = "N", global = true)]
     pub tokens: u32,
     /// Blobs kept open between requests
     #[arg(long, env = "DDM_OPEN_FILES", default_value_t = 512, value_name = "N", global = true)]
     pub open_files: usize,
     /// Bytes of content a second sent to all clients together, such as 100MiB [default: unlimited]
-    #[arg(long, env = "DDM_MAX_RATE", value_name = "SIZE", global = true)]
-    pub max_rate: Option<ByteSize>,
+    #[arg(long, env = "DDM_MAX_RATE", value_parser = lifecycle::settings::size, value_name = "SIZE", global = true)]
+    pub max_rate: Option<u64>,
     /// Bytes of content a second sent to the holder of one token, over all its connections [default: unlimited]
-    #[arg(long, env = "DDM_MAX_RATE_PER_CLIENT", value_name = "SIZE", global = true)]
-    pub max_rate_per_client: Option<ByteSize>,
+    #[arg(long, env = "DDM_MAX_RATE_PER_CLIENT", value_parser = lifecycle::settings::size, value_name = "SIZE", global = true)]
+    pub max_rate_per_client: Option<u64>,
 }
 
-/// How replicas come here and stay whole.
+/// Replication and verification.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Replication")]
 pub struct Replication {
     /// Files fetched from other servers at a time
     #[arg(long, env = "DDM_REPLICATIONS", default_value_t = 2, value_name = "N", global = true)]
     pub replications: usize,
-    /// How much of a zone's files it should hold beside the other servers; 0 takes no new ones
+    /// Share of a zone's files that it should store, relative to the other servers; 0 receives no new ones
     #[arg(long, env = "DDM_WEIGHT", default_value_t = 1, value_name = "N", global = true)]
     pub weight: u32,
-    /// How often everything held is read again and compared with its digests
+    /// Time between two verifications of everything stored
     #[arg(long, env = "DDM_SCRUB_EVERY", default_value = "7days", value_name = "TIME", global = true)]
     pub scrub_every: humantime::Duration,
-    /// Bytes a second read for that
-    #[arg(long, env = "DDM_SCRUB_RATE", default_value = "32MiB", value_name = "SIZE", global = true)]
-    pub scrub_rate: ByteSize,
+    /// Bytes a second read for verification
+    #[arg(long, env = "DDM_SCRUB_RATE", default_value = "32MiB", value_parser = lifecycle::settings::size, value_name = "SIZE", global = true)]
+    pub scrub_rate: u64,
 }
 
-/// How much the server fetches of URLs for others.
+/// Fetches of URLs for jobs.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Origins of URLs")]
 pub struct Fetching {
-    /// URLs of which spans are fetched at a time; 0 fetches none
+    /// URLs whose spans are fetched at a time; 0 fetches none
     #[arg(long, env = "DDM_FETCHES", default_value_t = 4, value_name = "N", global = true)]
     pub fetches: usize,
 }
 
 impl Config {
-    /// Refuses settings that contradict each other, before anything is touched.
+    /// Checks the settings against each other.
     ///
     /// # Errors
-    /// With the settings' names and what to do.
+    /// With the names of settings that contradict each other, and what to do.
     pub fn check(&self) -> anyhow::Result<()> {
         let Listen { listen, public_url, .. } = &self.listen;
         anyhow::ensure!(
@@ -298,48 +207,60 @@ impl Config {
             ("--tokens", self.limits.tokens == 0),
             ("--open-files", self.limits.open_files == 0),
             ("--replications", self.replication.replications == 0),
-            ("--scrub-rate", self.replication.scrub_rate.as_u64() == 0),
-            ("--max-rate", self.limits.max_rate.is_some_and(|rate| rate.as_u64() == 0)),
-            ("--max-rate-per-client", self.limits.max_rate_per_client.is_some_and(|rate| rate.as_u64() == 0)),
+            ("--scrub-rate", self.replication.scrub_rate == 0),
+            ("--max-rate", self.limits.max_rate.is_some_and(|rate| rate == 0)),
+            ("--max-rate-per-client", self.limits.max_rate_per_client.is_some_and(|rate| rate == 0)),
         ] {
             anyhow::ensure!(!zero, "{name} must be at least 1");
         }
         self.peers.check()
     }
 
-    /// The folder of files still being received.
+    /// Returns the folder of files that are not complete.
     pub(crate) fn partial_folder(&self) -> PathBuf {
         self.storage.partial_dir.clone().unwrap_or_else(|| self.storage.data.join("partial"))
     }
 }
 
 impl Upstream {
-    /// The join secret, if there is one. An info-server that is started for the first time together with this one makes its
-    /// file in a moment.
+    /// Returns the join secret, if there is one. Waits for its file: an info-server that is started for the first time together
+    /// with this server creates it in a moment.
     pub(crate) async fn join_secret(&self) -> anyhow::Result<Option<SecretString>> {
         if let Some(path) = self.join_secret_file.as_ref().filter(|_| self.join_secret.is_none()) {
-            until_there(path).await;
+            wait_for_file(path).await;
         }
         secret(self.join_secret.as_ref(), self.join_secret_file.as_ref(), "--join-secret-file")
     }
 
-    /// The broker's URL, if there is a broker.
-    pub(crate) fn broker(&self) -> anyhow::Result<Option<SecretString>> {
-        secret(self.amqp.as_ref(), self.amqp_file.as_ref(), "--amqp-file")
+    /// Returns the bus on the broker, if there is one. A file that names it is read again before each connection.
+    pub(crate) fn broker(&self) -> anyhow::Result<Option<Amqp>> {
+        let url = secret(self.amqp.as_ref(), self.amqp_file.as_ref(), "--amqp-file")?;
+        let Some(url) = url else { return Ok(None) };
+        let bus = match self.amqp_file.clone() {
+            Some(path) => Amqp::reading(url.expose_secret(), Box::new(move || private_file::read_required(&path)))?,
+            None => Amqp::new(url.expose_secret())?,
+        };
+        Ok(Some(bus))
     }
 }
 
-/// Waits for a file, for a while.
-async fn until_there(path: &Path) {
-    let until = Instant::now() + SECRET_WAIT;
+/// Returns the data folder at `path`, with the names that show that a server has worked on it.
+pub(crate) const fn data_folder(path: &Path, init: bool) -> DataFolder<'_> {
+    DataFolder { path, evidence: &[IDENTITY_FILE_NAME, DATABASE_FILE_NAME], mode: 0o750, init }
+}
+
+/// Waits for a file to appear, up to [`SECRET_TIMEOUT`].
+async fn wait_for_file(path: &Path) {
+    let deadline = Instant::now() + SECRET_TIMEOUT;
     if !path.exists() {
-        tracing::info!(path = %path.display(), "waiting for the join secret, which the info-server makes when it first starts");
+        tracing::info!(path = %path.display(), "Waiting for the join secret, which the info-server creates at its first start");
     }
-    while !path.exists() && Instant::now() < until {
-        tokio::time::sleep(SECRET_LOOK).await;
+    while !path.exists() && Instant::now() < deadline {
+        tokio::time::sleep(SECRET_POLL_INTERVAL).await;
     }
 }
 
+/// Returns a secret, given itself or by a file.
 fn secret(given: Option<&SecretString>, file: Option<&PathBuf>, setting: &str) -> anyhow::Result<Option<SecretString>> {
     if let Some(given) = given {
         return Ok(Some(given.expose_secret().trim().into()));
@@ -352,7 +273,7 @@ fn secret(given: Option<&SecretString>, file: Option<&PathBuf>, setting: &str) -
     Ok(Some(text.trim().into()))
 }
 
-/// Routes are appended to the address, so it must be one that can carry them.
+/// Checks that routes can be appended to an address.
 fn check_base(setting: &str, url: &Url) -> anyhow::Result<()> {
     anyhow::ensure!(
         matches!(url.scheme(), "http" | "https")
@@ -368,6 +289,8 @@ fn check_base(setting: &str, url: &Url) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
 
     fn parse(args: &[&str]) -> Config {
@@ -407,7 +330,7 @@ mod tests {
         let refused = config.upstream.join_secret().await.unwrap_err().to_string();
         assert!(refused.contains("join-secret does not exist"), "{refused}");
         let made = async {
-            tokio::time::sleep(SECRET_LOOK * 3).await;
+            tokio::time::sleep(SECRET_POLL_INTERVAL * 3).await;
             private_file::write(&path, b"hunter2").unwrap();
         };
         let (secret, ()) = tokio::join!(config.upstream.join_secret(), made);

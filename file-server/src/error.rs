@@ -1,45 +1,60 @@
-//! Errors as answers: one exhaustive match decides the status. What went wrong inside is logged here, once, and not told.
+//! Errors of requests. One exhaustive match decides about the status; internal errors are logged here, once, and not sent to the
+//! client.
 
 use axum::response::{IntoResponse, Response};
+use chunk_store::BlobError;
 use http::{HeaderValue, header};
-use lifecycle::http::{Refusal, unauthorized};
-use wire::{Problem, Runs};
+use http_front::problem_response::{ProblemResponse, unauthorized};
+use lifecycle::fault_log::FaultLog;
+use wire::{ChunkSet, Problem};
 
-use crate::blobs::BlobError;
+static DESCRIPTOR_FAULTS: FaultLog = FaultLog::new("A request was refused: too many files are open");
+static SPACE_FAULTS: FaultLog = FaultLog::new("A request was refused: the volume has no space");
+static DATABASE_FAULTS: FaultLog = FaultLog::new("A request failed: the database cannot be read or written");
+static DISK_FAULTS: FaultLog = FaultLog::new("A request failed: the disk cannot be read or written");
 
-/// Seconds after which what could not be decided may be asked again.
+/// Seconds after which a client may try again.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
-/// Why a request is not answered with what it asked for.
+/// Reason why a request fails.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// No credentials.
     #[error("no token")]
     NoToken,
-    /// Credentials that do not allow this. Which of the many reasons it was is nobody's business.
+    /// Credentials that do not allow this. The response does not name the reason, of which there are many.
     #[error("not allowed")]
     Forbidden,
-    /// Nobody can say now whether the credentials allow this.
-    #[error("the token cannot be judged now")]
+    /// The token has no record here, and the info-server does not answer.
+    #[error("the token cannot be checked now")]
     Undecidable,
+    /// The database cannot be read.
+    #[error("the database failed")]
+    DatabaseFailed,
     /// Another live process has this server's identity.
     #[error("another process has this identity")]
-    Usurped,
-    /// A valid token, but this server has nothing of the file.
-    #[error("nothing of the file is here")]
+    IdentityConflict,
+    /// The data folder is gone, or another one is in its place.
+    #[error("the data folder is not the one of the start")]
+    FolderReplaced,
+    /// A valid token, but this server stores nothing of the file.
+    #[error("nothing of the file is stored here")]
     NotHere,
-    /// A valid token, but not all that was asked for is here.
-    #[error("not all of it is here")]
-    NotHeld(Runs),
+    /// A valid token, but not all of the requested bytes are stored here.
+    #[error("not all of the requested bytes are stored here")]
+    NotHeld(ChunkSet),
     /// The file has no such chunk.
     #[error("no such chunk")]
     NoSuchChunk,
+    /// Too many chunks wait to be verified.
+    #[error("too many chunks wait to be verified")]
+    TooManyReports,
     /// There is no usable `Content-Digest`.
-    #[error("no digest")]
+    #[error("no usable Content-Digest")]
     NoDigest,
     /// The grant contradicts itself.
     #[error("the token names an impossible layout")]
-    Layout(#[from] wire::chunks::LayoutError),
+    ChunkLayout(#[from] wire::chunks::ChunkLayoutError),
     /// Reading or writing failed.
     #[error(transparent)]
     Blob(#[from] BlobError),
@@ -51,71 +66,107 @@ impl IntoResponse for Error {
             Self::NoToken => unauthorized("send the file's token as Authorization: Bearer"),
             Self::Forbidden => refuse(403, "forbidden", "The token does not allow this", ""),
             Self::Undecidable => {
-                later("undecidable", "The token cannot be judged now", "the info-server is away; try again")
+                unavailable("undecidable", "The token cannot be checked now", "the info-server is away; try again")
             }
-            Self::Usurped => {
-                later("second-instance", "This server does not serve", "another live process has its identity")
+            Self::DatabaseFailed => database_failed(),
+            Self::IdentityConflict => {
+                unavailable("second-instance", "This server does not serve", "another live process has its identity")
             }
-            Self::NotHere => not_held(&Runs::new()),
+            Self::FolderReplaced => folder_replaced(),
+            Self::NotHere => not_held(&ChunkSet::new()),
             Self::NotHeld(runs) => not_held(&runs),
             Self::NoSuchChunk => refuse(404, "no-such-chunk", "The file has no such chunk", ""),
+            Self::TooManyReports => unavailable("busy", "Too many chunks are being verified", "report the chunk later"),
             Self::NoDigest => refuse(
                 400,
                 "digest-missing",
                 "The chunk's digest is missing",
                 "send Content-Digest: sha-256=:<base64>: (RFC 9530)",
             ),
-            Self::Layout(error) => refuse(409, "layout", "The token does not fit the file", &error.to_string()),
+            Self::ChunkLayout(error) => refuse(409, "layout", "The token does not fit the file", &error.to_string()),
             Self::Blob(error) => blob_failed(&error),
         }
     }
 }
 
 fn blob_failed(error: &BlobError) -> Response {
-    let told = error.to_string();
+    let detail = error.to_string();
     match error {
-        BlobError::Mismatch => {
+        BlobError::DigestMismatch => {
             refuse(422, "digest-mismatch", "The chunk does not match its digest", "nothing was kept")
         }
-        BlobError::Conflict => refuse(409, "chunk-conflict", "The chunk is held with another digest", ""),
-        BlobError::Layout => refuse(409, "layout", "The file is known here with another size", ""),
-        BlobError::Length { .. } => refuse(400, "length", "The body is not one chunk", &told),
-        BlobError::Stalled => refuse(408, "stalled", "The body stopped coming", ""),
-        BlobError::Broken => refuse(400, "broken-body", "The body broke off", ""),
-        BlobError::Busy => later("busy", "Somebody else is writing this chunk", "see whether it is held then"),
+        BlobError::ChunkConflict => refuse(409, "chunk-conflict", "The chunk is held with another digest", ""),
+        BlobError::LayoutConflict => refuse(409, "layout", "The file is stored here with another size", ""),
+        BlobError::Length { .. } => refuse(400, "length", "The body is not one chunk", &detail),
+        BlobError::BodyStalled => refuse(408, "stalled", "The body stalled", ""),
+        BlobError::BodyIncomplete => refuse(400, "broken-body", "The body ended early", ""),
+        BlobError::ChunkBusy => {
+            unavailable("busy", "Another request is writing this chunk", "list the chunks before you try again")
+        }
         BlobError::Deleted => refuse(410, "deleted", "The file was deleted", ""),
-        BlobError::Unknown => {
-            refuse(409, "unknown-file", "The catalogue does not know the file", "what is held of it is set aside")
+        BlobError::Withheld => refuse(
+            409,
+            "unknown-file",
+            "The catalogue does not have the file",
+            "its stored chunks are kept and not served",
+        ),
+        BlobError::Disk(_) | BlobError::Records(_) if error.is_out_of_descriptors() => {
+            DESCRIPTOR_FAULTS.failed(error);
+            unavailable("exhausted", "This server has too many files open", "try again, or use another server")
         }
-        BlobError::Disk(_) | BlobError::Store(_) if error.is_exhausted() => {
-            tracing::warn!(%error, "no file could be opened for a request: too many are open");
-            later("exhausted", "This server has too many files open", "try again, or ask another server")
+        // The volume's monitor logs it.
+        BlobError::FolderReplaced(_) | BlobError::Disk(_) if error.is_folder_replaced() => folder_replaced(),
+        // The volume's monitor logs the shortage itself.
+        BlobError::Disk(_) | BlobError::Records(_) if error.is_full() => {
+            SPACE_FAULTS.failed(error);
+            refuse(507, "full", "This server's disk is full", "no files are taken in until space is freed")
         }
-        // The room that is left is looked at all the time; that it is gone is said there.
-        BlobError::Disk(_) | BlobError::Store(_) if error.is_full() => {
-            tracing::warn!(%error, "a request was refused for want of room");
-            refuse(507, "full", "This server's disk is full", "nothing is taken in until there is room again")
+        BlobError::DiskTimeout => unavailable("stalled", "This server's disk does not respond", "use another server"),
+        BlobError::Records(_) => {
+            DATABASE_FAULTS.failed(error);
+            database_failed()
         }
-        BlobError::Hung => later("stalled", "This server's disk does not answer", "go to another server"),
-        BlobError::Disk(_) | BlobError::Unsynced | BlobError::Store(_) => {
-            tracing::error!(%error, "a request failed");
-            refuse(500, "internal", "This server failed", "")
+        BlobError::Disk(_) | BlobError::FolderReplaced(_) | BlobError::Unsynced => {
+            DISK_FAULTS.failed(error);
+            refuse(
+                500,
+                "disk",
+                "This server's disk failed",
+                "use another server; the operator finds the cause in its log",
+            )
         }
     }
 }
 
-fn not_held(runs: &Runs) -> Response {
-    let problem = Problem::new(404, "not-held", "These bytes are not on this server")
-        .with("runs", serde_json::to_value(runs).unwrap_or_default());
-    Refusal(problem).into_response()
+fn database_failed() -> Response {
+    unavailable(
+        "database",
+        "This server's database failed",
+        "use another server; the operator finds the cause in its log",
+    )
 }
 
-fn later(word: &str, title: &str, detail: &str) -> Response {
-    let mut response = refuse(503, word, title, detail);
+fn folder_replaced() -> Response {
+    unavailable(
+        "folder-replaced",
+        "This server's data folder is gone",
+        "its disk may not be mounted; nothing is stored or served until it is; use another server",
+    )
+}
+
+fn not_held(runs: &ChunkSet) -> Response {
+    let problem = Problem::new(404, "not-held", "These bytes are not on this server")
+        .with("runs", serde_json::to_value(runs).unwrap_or_default());
+    ProblemResponse(problem).into_response()
+}
+
+/// Returns a 503 with a `Retry-After`.
+fn unavailable(kind: &str, title: &str, detail: &str) -> Response {
+    let mut response = refuse(503, kind, title, detail);
     response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
     response
 }
 
-fn refuse(status: u16, word: &str, title: &str, detail: &str) -> Response {
-    Refusal(Problem::new(status, word, title).detail(detail)).into_response()
+fn refuse(status: u16, kind: &str, title: &str, detail: &str) -> Response {
+    ProblemResponse(Problem::new(status, kind, title).detail(detail)).into_response()
 }

@@ -1,36 +1,25 @@
 #![doc = include_str!("../README.md")]
 
-mod address;
-mod answer;
 mod app;
-mod apply;
-mod blobs;
-mod catchup;
-mod clock;
+mod content;
+mod db;
 mod error;
-mod fetch;
-mod identity;
-mod info;
+mod events;
+mod http;
+mod integrity;
 mod metrics;
-mod notices;
-mod reconcile;
-mod registration;
-mod replicate;
-mod reports;
-mod routes;
-mod running;
-mod scrub;
-mod sendfile;
-mod server;
+mod replication;
 mod slots;
-mod store;
+mod state;
 mod tokens;
-mod volume;
+mod upstream;
+mod url_fetch;
 
+pub mod catalogue_sync;
+pub mod cli;
 pub mod config;
-pub mod import;
-pub mod unknown;
 
-pub use address::PublicUrl;
-pub use app::{App, ScrubNow};
-pub use volume::Reserve;
+pub use app::App;
+pub use chunk_store::Reserve;
+pub use integrity::scrub_trigger::ScrubTrigger;
+pub use upstream::advertised_address::PublicUrl;

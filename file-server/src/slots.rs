@@ -1,30 +1,45 @@
-//! A folder that several replicas share: each works in the first slot of it that no other one has locked.
+//! A folder that several servers share: each works in the first slot that no other one has locked.
 //!
-//! A slot holds identity and data, so the replicas are the same servers after a restart, whichever process takes which.
+//! A slot holds identity and data, so the servers keep their identities after a restart, whichever process takes which slot.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
-use crate::blobs::{Folder, InUse};
+use chunk_store::BlobDirectory;
+use lifecycle::folder_lock::FolderLockError;
 
-/// The most replicas that can share one folder.
-const MOST: u32 = 1024;
+use crate::config::data_folder;
 
-/// Makes and locks the first free slot; answers its data folder too.
+/// Servers that can share one folder.
+const MAX_SLOTS: u32 = 1024;
+
+/// A locked data folder.
+#[derive(Debug)]
+pub(crate) struct DataFolder {
+    pub(crate) data: PathBuf,
+    pub(crate) directory: BlobDirectory,
+}
+
+/// Locks the first free slot; makes it if there is none.
 ///
 /// # Errors
-/// When a slot cannot be made or used for another reason than that somebody uses it.
-pub(crate) fn take(slots: &Path) -> anyhow::Result<(PathBuf, Folder)> {
-    for number in 1..=MOST {
+/// When a slot cannot be created or locked for another reason than that a process uses it.
+pub(crate) fn lock_first_free(slots: &Path, init: bool) -> anyhow::Result<DataFolder> {
+    for number in 1..=MAX_SLOTS {
         let data = slots.join(format!("slot-{number}"));
-        match Folder::prepare(&data, &data.join("partial")) {
-            Ok(folder) => return Ok((data, folder)),
-            Err(error) if error.is::<InUse>() => {}
+        match BlobDirectory::create_and_lock(&data_folder(&data, init), &data.join("partial")) {
+            Ok(directory) if directory.is_locked() => return Ok(DataFolder { data, directory }),
+            // A second server would take the same slot.
+            Ok(_) => bail!(
+                "the file system of {} has no locks (flock), and --slots needs them: name a folder for each server with --data",
+                slots.display()
+            ),
+            Err(error) if matches!(error.downcast_ref(), Some(FolderLockError::InUse(_))) => {}
             Err(error) => return Err(error),
         }
     }
-    bail!("all {MOST} slots of {} are in use", slots.display())
+    bail!("all {MAX_SLOTS} slots of {} are in use: name another folder with --slots", slots.display())
 }
 
 #[cfg(test)]
@@ -35,24 +50,24 @@ mod tests {
     fn each_takes_the_first_free_slot_and_a_freed_one_is_taken_again() {
         let slots = tempfile::tempdir().unwrap();
         let slot = |n: u32| slots.path().join(format!("slot-{n}"));
-        let (first, first_lock) = take(slots.path()).unwrap();
-        let (second, _second_lock) = take(slots.path()).unwrap();
-        assert_eq!((first, second), (slot(1), slot(2)));
-        drop(first_lock);
-        let (again, _again_lock) = take(slots.path()).unwrap();
-        let (third, _third_lock) = take(slots.path()).unwrap();
-        assert_eq!((again, third), (slot(1), slot(3)));
+        let lock = || lock_first_free(slots.path(), false).unwrap();
+        let (first, second) = (lock(), lock());
+        assert_eq!((&first.data, &second.data), (&slot(1), &slot(2)));
+        drop(first);
+        let (again, third) = (lock(), lock());
+        assert_eq!((again.data, third.data), (slot(1), slot(3)));
     }
 
     #[test]
-    fn replicas_that_start_at_once_never_share_a_slot() {
+    fn servers_that_start_at_once_never_share_a_slot() {
         let slots = tempfile::tempdir().unwrap();
         let mut taken: Vec<_> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| take(slots.path()).unwrap())).collect();
+            let threads: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| lock_first_free(slots.path(), false).unwrap())).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
-        taken.sort_by(|(one, _), (other, _)| one.cmp(other));
-        taken.dedup_by(|(one, _), (other, _)| one == other);
+        taken.sort_by(|one, other| one.data.cmp(&other.data));
+        taken.dedup_by(|one, other| one.data == other.data);
         assert_eq!(taken.len(), 8);
     }
 
@@ -60,6 +75,6 @@ mod tests {
     fn a_slot_that_cannot_be_used_is_named() {
         let slots = tempfile::tempdir().unwrap();
         std::fs::write(slots.path().join("slot-1"), b"not a folder").unwrap();
-        assert!(format!("{:#}", take(slots.path()).unwrap_err()).contains("slot-1"));
+        assert!(format!("{:#}", lock_first_free(slots.path(), false).unwrap_err()).contains("slot-1"));
     }
 }

@@ -7,7 +7,7 @@
 use std::{path::PathBuf, time::Instant};
 
 use anyhow::Context as _;
-use ddm_info_server::store::Store;
+use ddm_info_server::db::Database;
 use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 
 /// Replicas of each file.
@@ -20,7 +20,7 @@ async fn main() -> anyhow::Result<()> {
     let files: i64 = args.next().context("how many files")?.parse()?;
     let database = folder.join("catalogue.sqlite");
     // Brings the schema up to date.
-    Store::open(&database).await?.close().await;
+    Database::open(&database).await?.close().await;
     let options = SqliteConnectOptions::new().filename(&database).pragma("synchronous", "off");
     let mut write = options.pragma("cache_size", "-262144").disable_statement_logging().connect().await?;
     let begun = Instant::now();

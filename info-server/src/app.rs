@@ -1,153 +1,66 @@
 //! The server as a value: `build`, `local_addr`, `run`. The same three calls serve production, tests and the local mode.
+//! They return boxed futures, so that what they await is compiled once, in this crate, and not again in each of those.
 
 use std::{
-    fs::{File, TryLockError},
     net::SocketAddr,
-    path::Path,
-    sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex},
     time::Instant,
 };
 
-use anyhow::{Context as _, bail};
-use bus::EventBus;
+use axum::Router;
+use bus::{Amqp, EventBus, LongPoll};
+use futures::{FutureExt as _, future::BoxFuture};
+use http_front::acceptor;
 use jiff::Timestamp;
-use lifecycle::{Shutdown, Tasks, listen, private_file};
-use secrecy::SecretString;
-use tokio::{
-    net::TcpListener,
-    sync::{Notify, watch},
+use lifecycle::{
+    Shutdown, Tasks,
+    data_folder::FolderWatch,
+    folder_lock::{FolderLock, LOCK_FILE_NAME},
 };
-use wire::server::ServerInfo;
+use secrecy::SecretString;
+use tokio::{net::TcpListener, sync::Notify};
 
 use crate::{
-    config::Config,
-    grants::{self, Committer, Grants},
-    janitor,
-    jobs::{self, Jobs, asking::Asking, driver::Driver},
-    metrics::Metrics,
-    notices,
-    passwords::Passwords,
-    probe::Probe,
-    registry::Registry,
-    relay,
-    replication::{links::Costs, planner, planner::Inbox, pulls::Pulls},
-    routes,
-    store::Store,
-    tally::{self, Tally},
-    throttle::{self, Throttle},
+    accounts::{
+        login_failures::LoginFailureBuffer,
+        login_limiter::{self, LoginLimiter},
+        passwords::Passwords,
+        store::audit,
+    },
+    config::{CATALOGUE_FILE_NAME, Config},
+    db::{Database, idempotency::KeysInUse},
+    events::{broadcast_watch, log::EventLog, relay},
+    fleet::{
+        members::Fleet,
+        registry::{self, Registry},
+    },
+    http::routes,
+    jobs::{
+        actor::JobsActor,
+        context::JobsContext,
+        handle::{self, Inbox},
+        origin_probe::{JobSizes, OriginProbe},
+    },
+    maintenance::{audit_flush, garbage_collector, storage_watch},
+    metrics::registry::Metrics,
+    replication::{
+        link_bandwidth::LinkBandwidth,
+        planner::{self, Planner},
+        planner_inbox::PlannerInbox,
+        zone_costs::ZoneCosts,
+    },
+    state::State,
+    tokens::group_commit::{self, Committer},
 };
-
-/// One server per folder: two would each know only half of the leases.
-pub(crate) fn lock(data: &Path) -> anyhow::Result<File> {
-    let path = data.join("lock");
-    let context = || format!("cannot use {}", path.display());
-    let file = File::options().create(true).write(true).truncate(false).open(&path).with_context(context)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            bail!("another info-server runs on {}: stop it, or choose another folder with --data", data.display())
-        }
-        Err(TryLockError::Error(error)) => Err(error).with_context(context),
-    }
-}
-
-/// What every route can reach.
-#[derive(Debug)]
-pub struct State {
-    pub(crate) config: Config,
-    pub(crate) store: Store,
-    pub(crate) log: Log,
-    pub(crate) grants: Grants,
-    pub(crate) passwords: Passwords,
-    pub(crate) throttle: Throttle,
-    pub(crate) tally: Tally,
-    pub(crate) join_secret: SecretString,
-    pub(crate) probe: Probe,
-    /// Told of every replica report, for commits that wait for a quorum.
-    pub(crate) reported: Notify,
-    pub(crate) bus: Arc<dyn EventBus>,
-    pub(crate) shutdown: Shutdown,
-    pub(crate) costs: Costs,
-    pub(crate) metrics: Metrics,
-    pub(crate) planner: Inbox,
-    pub(crate) jobs: Jobs,
-    pulls: Mutex<Pulls>,
-    /// Held while a registration is stored.
-    pub(crate) registering: tokio::sync::Mutex<()>,
-    registry: RwLock<Registry>,
-}
-
-impl State {
-    pub(crate) fn registry(&self) -> RwLockReadGuard<'_, Registry> {
-        // A panic while it was held cannot leave it half changed: every change is one insertion.
-        self.registry.read().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    pub(crate) fn registry_mut(&self) -> RwLockWriteGuard<'_, Registry> {
-        self.registry.write().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    pub(crate) fn pulls(&self) -> MutexGuard<'_, Pulls> {
-        self.pulls.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// The servers that clients may be sent to.
-    pub(crate) fn live(&self) -> Vec<ServerInfo> {
-        self.registry().live(Instant::now()).collect()
-    }
-}
-
-/// The newest committed event, for those who wait for one.
-#[derive(Debug, Clone)]
-pub struct Log {
-    /// Of all streams.
-    newest: watch::Sender<u64>,
-    /// Of the stream for all servers, some moments later.
-    for_all: watch::Sender<u64>,
-}
-
-impl Log {
-    /// A log in which nothing was committed yet.
-    pub(crate) fn new() -> Self {
-        Self { newest: watch::Sender::new(0), for_all: watch::Sender::new(0) }
-    }
-
-    /// Wakes whoever waits; to be called after the commit.
-    pub fn committed(&self, seq: u64) {
-        raise(&self.newest, seq);
-    }
-
-    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
-        self.newest.subscribe()
-    }
-
-    /// The stream for all servers reaches so far.
-    pub(crate) fn reaches(&self, seq: u64) {
-        raise(&self.for_all, seq);
-    }
-
-    /// How far the stream for all servers reaches.
-    pub(crate) fn for_all(&self) -> watch::Receiver<u64> {
-        self.for_all.subscribe()
-    }
-}
-
-fn raise(newest: &watch::Sender<u64>, seq: u64) {
-    newest.send_if_modified(|newest| {
-        let newer = seq > *newest;
-        *newest = seq.max(*newest);
-        newer
-    });
-}
 
 /// A server that listens and is ready to run.
 #[derive(Debug)]
 pub struct App {
     /// Held for as long as this server lives.
-    lock: File,
+    lock: FolderLock,
     state: State,
     committer: Committer,
-    jobs: jobs::Inbox,
+    jobs: Inbox,
     listener: TcpListener,
 }
 
@@ -156,51 +69,54 @@ impl App {
     ///
     /// # Errors
     /// Settings that contradict each other, an unusable database, a port in use.
-    pub async fn build(config: Config) -> anyhow::Result<Self> {
+    pub fn build(config: Config) -> BoxFuture<'static, anyhow::Result<Self>> {
+        Self::open(config).boxed()
+    }
+
+    async fn open(config: Config) -> anyhow::Result<Self> {
         config.check()?;
+        registry::check_repair_after(config.replication.repair_after)?;
         let data = &config.place.data;
-        private_file::make_folder(data).with_context(|| format!("cannot make the folder {}", data.display()))?;
-        let lock = lock(data)?;
-        let bus = relay::bus(config.events.broker()?)?;
-        let store = Store::open(&config.database()).await?;
-        let registry = RwLock::new(Registry::restore(store.enrolled().await?, Instant::now()));
-        let log = Log::new();
-        let (grants, committer) = grants::channel(store.clone(), log.clone());
+        config.prepare_data_folder(config.place.init)?;
+        let lock = FolderLock::acquire(data)?;
+        let bus = event_bus(config.events.broker()?);
+        let db = Database::open(&config.database())
+            .await?
+            .watching(FolderWatch::new(data, &[LOCK_FILE_NAME, CATALOGUE_FILE_NAME])?);
+        let registry = Registry::restore(db.enrolled().await?, Instant::now());
         let join_secret = config.join_secret()?;
-        let listener = listen::bind(config.place.listen).await?;
-        config.note_changes(&store).await?;
-        let asking = Asking::new(&config.jobs.reach, (config.jobs.job_min_size, config.jobs.job_max_size))?;
-        let (jobs, jobs_inbox) = jobs::channel(asking);
-        let throttle = Throttle::new();
-        // Whoever guesses right after a start must not lock out those who were here before.
-        for (account, address) in store.present(Timestamp::now(), throttle::KEYS).await? {
-            throttle.know(&account, address);
-        }
+        let listener = acceptor::bind(config.place.listen).await?;
+        audit::record_settings(&db, config.audited()).await?;
+        let login_limiter = restored_login_limiter(&db).await?;
+        let sizes = JobSizes { min: config.jobs.job_min_size, max: config.jobs.job_max_size };
+        let origin_probe = OriginProbe::new(&config.jobs.reach, sizes)?;
+        let (jobs, jobs_inbox) = handle::channel(origin_probe);
+        let log = EventLog::new();
+        let (tokens, committer) = group_commit::channel(db.clone(), log.clone());
         let state = State {
-            jobs,
-            join_secret,
-            passwords: Passwords::new().await?,
-            throttle,
-            tally: Tally::default(),
-            probe: Probe::new()?,
-            reported: Notify::new(),
-            shutdown: Shutdown::new(),
-            metrics: Metrics::new(grants.issued()),
-            bus,
-            planner: Inbox::default(),
-            pulls: Mutex::new(Pulls::new(config.replication.zone_link.clone())),
-            costs: Costs::new(config.replication.zone_cost.clone()),
-            config,
-            store,
+            metrics: Metrics::new(tokens.issued()),
             log,
-            grants,
-            registering: tokio::sync::Mutex::default(),
-            registry,
+            bus,
+            shutdown: Shutdown::new(),
+            passwords: Passwords::new().await?,
+            login_limiter,
+            login_failures: LoginFailureBuffer::default(),
+            join_secret,
+            fleet: Arc::new(Fleet::new(registry)?),
+            tokens,
+            reported: Notify::new(),
+            planner: Arc::new(PlannerInbox::default()),
+            zone_costs: ZoneCosts::new(config.replication.zone_cost.clone()),
+            link_bandwidth: Mutex::new(LinkBandwidth::new(config.replication.zone_link.clone())),
+            jobs: Arc::new(jobs),
+            keys_in_use: KeysInUse::default(),
+            config,
+            db,
         };
         Ok(Self { lock, state, committer, jobs: jobs_inbox, listener })
     }
 
-    /// Where it listens.
+    /// Returns the address that it listens on.
     ///
     /// # Errors
     /// When the socket is gone.
@@ -208,46 +124,126 @@ impl App {
         self.listener.local_addr()
     }
 
-    /// The catalogue, for the terminal and the local mode.
-    pub fn store(&self) -> &Store {
-        &self.state.store
+    /// Returns the catalogue's database, for the terminal and the local mode.
+    pub fn database(&self) -> &Database {
+        &self.state.db
     }
 
-    /// The secret that file servers enrol with.
+    /// Returns the secret that file servers enrol with.
     pub fn join_secret(&self) -> &SecretString {
         &self.state.join_secret
     }
 
-    /// Serves until `shutdown` says so.
+    /// Serves until `shutdown` begins.
     ///
     /// # Errors
     /// When something that must run cannot go on.
-    pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
+    pub fn run(self, shutdown: Shutdown) -> BoxFuture<'static, anyhow::Result<()>> {
+        self.serve(shutdown).boxed()
+    }
+
+    async fn serve(self, shutdown: Shutdown) -> anyhow::Result<()> {
         let Self { lock, mut state, committer, jobs, listener } = self;
         state.shutdown = shutdown.clone();
         let state = Arc::new(state);
         let limits = state.config.peers.limits(state.config.place.max_connections, 0);
         let stop = shutdown.finishing().clone();
-        let driver = Driver::start(state.clone(), jobs).await?;
+        let commits = commits(&state, committer, jobs).await?;
         let mut tasks = Tasks::new();
         tasks.spawn("relay", relay::run(state.clone(), stop.clone()));
-        tasks.spawn("notices", notices::run(state.clone(), stop.clone()));
-        tasks.spawn("planner", planner::run(state.clone(), stop.clone()));
-        tasks.spawn("janitor", janitor::run(state.clone(), stop.clone()));
-        tasks.spawn("tally", tally::run(state.clone(), stop.clone()));
-        let served = listen::serve(listener, routes::router(state.clone()), limits, shutdown.clone());
+        tasks.spawn("broadcast-watch", broadcast_watch::run(state.clone(), stop.clone()));
+        tasks.spawn("planner", planner::run(planner(&state), stop.clone()));
+        tasks.spawn("garbage-collector", garbage_collector::run(state.clone(), stop.clone()));
+        tasks.spawn("storage-watch", storage_watch::run(state.clone(), stop.clone()));
+        tasks.spawn("audit-flush", audit_flush::run(state.clone(), stop.clone()));
+        let served = acceptor::serve(listener, routes::router(state.clone()), limits, shutdown.clone());
         // One task: commits go on for exactly as long as a request may wait for one.
         tasks.spawn("http", async move {
             tokio::select! {
                 served = served => served,
-                ended = committer.run() => ended,
-                ended = driver.run() => ended,
+                ended = commits => ended,
             }
         });
         tracing::info!("ready");
         let outcome = tasks.run(&shutdown).await;
-        state.store.close().await;
+        state.db.close().await;
         drop(lock);
         outcome
     }
+
+    /// Returns the router, and the work that its answers wait for: group commits of tokens and decisions about jobs. Tests call the
+    /// router without a socket; no other task runs.
+    ///
+    /// # Errors
+    /// When the jobs cannot be read.
+    pub fn into_router(self) -> BoxFuture<'static, anyhow::Result<(Router, Commits)>> {
+        let Self { lock, state, committer, jobs, listener } = self;
+        async move {
+            let state = Arc::new(state);
+            let commits = commits(&state, committer, jobs).await?;
+            let commits = async move {
+                let _held = (lock, listener);
+                commits.await
+            };
+            Ok((routes::router(state), commits.boxed()))
+        }
+        .boxed()
+    }
+}
+
+/// Work that answers wait for.
+pub type Commits = BoxFuture<'static, anyhow::Result<()>>;
+
+async fn commits(state: &Arc<State>, committer: Committer, jobs: Inbox) -> anyhow::Result<Commits> {
+    let jobs = JobsActor::start(jobs_context(state), jobs).await?;
+    let commits = async move {
+        tokio::select! {
+            ended = committer.run() => ended,
+            ended = jobs.run() => ended,
+        }
+    };
+    Ok(commits.boxed())
+}
+
+/// Returns the handles of the task that owns all jobs.
+fn jobs_context(state: &State) -> Arc<JobsContext> {
+    Arc::new(JobsContext {
+        settings: state.config.jobs.clone(),
+        replication: state.config.replication.clone(),
+        db: state.db.clone(),
+        log: state.log.clone(),
+        fleet: state.fleet.clone(),
+        planner: state.planner.clone(),
+        handle: state.jobs.clone(),
+        shutdown: state.shutdown.clone(),
+    })
+}
+
+/// Returns the handles of the planner.
+fn planner(state: &State) -> Planner {
+    Planner {
+        db: state.db.clone(),
+        fleet: state.fleet.clone(),
+        log: state.log.clone(),
+        inbox: state.planner.clone(),
+        settings: state.config.replication.clone(),
+    }
+}
+
+/// Makes the bus that the settings ask for.
+fn event_bus(broker: Option<Amqp>) -> Arc<dyn EventBus> {
+    match broker {
+        None => Arc::new(LongPoll::publisher()),
+        Some(broker) => Arc::new(broker),
+    }
+}
+
+/// Makes the login limiter, to which accounts are familiar at the addresses that they have a session from: guesses right after a start must
+/// not lock out their owners.
+async fn restored_login_limiter(db: &Database) -> anyhow::Result<LoginLimiter> {
+    let limiter = LoginLimiter::new();
+    for (account, address) in db.familiar_addresses(Timestamp::now(), login_limiter::MAX_BUDGETS).await? {
+        limiter.add_familiar(&account, address);
+    }
+    Ok(limiter)
 }

@@ -1,5 +1,7 @@
 //! Settings, by concern.
 
+mod zone_pair;
+
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -7,31 +9,29 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use axum::http::HeaderName;
+use bus::Amqp;
 use clap::Args;
+use http_front::limits::LimitSettings;
 use ipnet::IpNet;
-use jiff::Timestamp;
-use lifecycle::{listen::Bounds, private_file};
-use origin::Reach;
-use secrecy::SecretString;
+use lifecycle::{data_folder::DataFolder, private_file, settings::Size};
+use origin::OriginConfig;
+use secrecy::{ExposeSecret as _, SecretString};
 use wire::{
     Zone,
     chunks::MAX_FILE_SIZE,
-    token::{Kind as TokenKind, Token},
+    token::{Token, TokenKind},
 };
 
-use crate::{
-    registry::LEASE,
-    replication::links::Between,
-    store::{
-        Store,
-        audit::{self, Deed, Kind},
-    },
-};
+pub use zone_pair::ZonePairSetting;
 
-/// Everything that can be set.
+/// The file in the data folder that holds the database.
+pub(crate) const CATALOGUE_FILE_NAME: &str = "catalogue.sqlite";
+
+/// The settings of an info-server.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
-    /// Where it listens and what it keeps.
+    /// Address, folder, connections.
     #[command(flatten)]
     pub place: Place,
     /// Sessions and tokens.
@@ -43,18 +43,18 @@ pub struct Config {
     /// The audit log.
     #[command(flatten)]
     pub audit: Audit,
-    /// How file servers hear of what was decided.
+    /// The way of events to file servers.
     #[command(flatten)]
     pub events: Events,
     /// URLs that are fetched together.
     #[command(flatten)]
     pub jobs: Jobs,
-    /// How long and how much a peer may take.
+    /// Time and memory that a peer may take.
     #[command(flatten)]
-    pub peers: Bounds,
+    pub peers: LimitSettings,
 }
 
-/// Where it listens and what it keeps.
+/// Address, folder, connections.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Place")]
 pub struct Place {
@@ -64,6 +64,9 @@ pub struct Place {
     /// Folder of the database and the secrets
     #[arg(long, env = "DDM_DATA", default_value = "/var/lib/ddm/info-server", value_name = "FOLDER", global = true)]
     pub data: PathBuf,
+    /// Begin on an empty --data folder; without it an empty folder is taken for that of a disk that is not mounted
+    #[arg(long, env = "DDM_INIT", global = true)]
+    pub init: bool,
     /// Connections open at once; further ones wait
     #[arg(long, env = "DDM_MAX_CONNECTIONS", default_value_t = 4096, value_name = "COUNT")]
     pub max_connections: usize,
@@ -73,21 +76,24 @@ pub struct Place {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Access")]
 pub struct Access {
-    /// How long a log-in lasts
+    /// Lifetime of a log-in
     #[arg(long, env = "DDM_SESSION_LIFETIME", default_value = "12h", value_parser = lifecycle::settings::duration, value_name = "TIME")]
     pub session_lifetime: Duration,
-    /// How long a download token lasts
+    /// Lifetime of a download token
     #[arg(long, env = "DDM_DOWNLOAD_LIFETIME", default_value = "15m", value_parser = lifecycle::settings::duration, value_name = "TIME")]
     pub download_lifetime: Duration,
-    /// How long an upload may take
+    /// Longest time that an upload may take
     #[arg(long, env = "DDM_UPLOAD_LIFETIME", default_value = "24h", value_parser = lifecycle::settings::duration, value_name = "TIME")]
     pub upload_lifetime: Duration,
     /// Let anyone make a reader's account over HTTP
     #[arg(long, env = "DDM_OPEN_REGISTRATION")]
     pub open_registration: bool,
-    /// Proxies whose X-Forwarded-For is believed, as addresses or networks, separated by commas [default: none]
+    /// Proxies whose forwarding header is trusted, as addresses or networks, separated by commas [default: none]
     #[arg(long, env = "DDM_TRUSTED_PROXIES", value_delimiter = ',', value_parser = network, value_name = "NETWORK")]
     pub trusted_proxies: Vec<IpNet>,
+    /// Header in which these proxies name the client, X-Forwarded-For or Forwarded; every other one is ignored
+    #[arg(long, env = "DDM_FORWARDED_HEADER", default_value = "X-Forwarded-For", value_parser = header_name, value_name = "HEADER")]
+    pub forwarded_header: HeaderName,
     /// File with the secret that file servers enrol with; made at the first start [default: join-secret in --data]
     #[arg(long, env = "DDM_JOIN_SECRET_FILE", value_name = "FILE")]
     pub join_secret_file: Option<PathBuf>,
@@ -97,24 +103,23 @@ pub struct Access {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Replication")]
 pub struct Replication {
-    /// Servers that should hold a new file, if its publisher does not say: of each zone when zones are named, in all when
-    /// none are
+    /// Replicas of a new file if its publisher names no number: in each zone that is named, or in all
     #[arg(long, env = "DDM_DEFAULT_REPLICAS", default_value_t = 3, alias = "replicas", value_name = "COUNT")]
     pub default_replicas: u32,
-    /// Zones that a new file should stand in, if its publisher does not say; any by default
+    /// Zones of a new file if its publisher names none; any by default
     #[arg(long, env = "DDM_DEFAULT_ZONES", value_delimiter = ',', value_name = "ZONE")]
     pub default_zones: Vec<Zone>,
-    /// Servers that must hold a new file before it counts as published, if its publisher does not say
+    /// Servers that must hold a new file before it is published, if its publisher names no number
     #[arg(long, env = "DDM_QUORUM", default_value_t = 2, value_name = "COUNT")]
     pub quorum: u32,
-    /// How far two zones are from each other, from 1 to 255, such as eu:us=10; 1 for those not named
+    /// Cost of traffic between two zones, from 1 to 255, such as eu:us=10; 1 for zones that are not named
     #[arg(long, env = "DDM_ZONE_COST", value_delimiter = ',', value_name = "ZONE:ZONE=COST")]
-    pub zone_cost: Vec<Between<u8>>,
-    /// What file servers may fetch between two zones when they replicate, all of them together, in bytes a second, such as
-    /// eu:us=50000000; not limited by default
-    #[arg(long, env = "DDM_ZONE_LINK", value_delimiter = ',', value_name = "ZONE:ZONE=BYTES")]
-    pub zone_link: Vec<Between<u64>>,
-    /// How long a file server must be away before its replicas are made again elsewhere
+    pub zone_cost: Vec<ZonePairSetting<u8>>,
+    /// Bytes a second that file servers may fetch between two zones for replication, all together, such as eu:us=50MB;
+    /// unlimited by default
+    #[arg(long, env = "DDM_ZONE_LINK", value_delimiter = ',', value_name = "ZONE:ZONE=SIZE")]
+    pub zone_link: Vec<ZonePairSetting<Size>>,
+    /// Time for which a file server must be away before its replicas are made again elsewhere
     #[arg(long, env = "DDM_REPAIR_AFTER", default_value = "10m", value_parser = lifecycle::settings::duration, value_name = "TIME")]
     pub repair_after: Duration,
 }
@@ -123,7 +128,7 @@ pub struct Replication {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Audit log")]
 pub struct Audit {
-    /// How long the audit log remembers
+    /// Time for which the audit log keeps its rows
     #[arg(long, env = "DDM_AUDIT_AGE", default_value = "90d", value_parser = lifecycle::settings::duration, value_name = "TIME")]
     pub audit_age: Duration,
     /// Rows that the audit log keeps of each kind, so that a flood of one pushes out no other; about 300 bytes each
@@ -131,17 +136,17 @@ pub struct Audit {
     pub audit_rows: u32,
 }
 
-/// How file servers hear of what was decided.
+/// The way of events to file servers.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Events")]
 pub struct Events {
     /// RabbitMQ, e.g. amqp://user:password@host:5672/vhost; without it file servers poll over HTTP
     #[arg(long, env = "DDM_AMQP_URL", value_name = "URL", hide_env_values = true)]
     pub amqp: Option<SecretString>,
-    /// File that holds the RabbitMQ URL, so that it stands in no process list
+    /// File with the RabbitMQ URL, so that it appears in no process list
     #[arg(long, env = "DDM_AMQP_FILE", value_name = "FILE", conflicts_with = "amqp")]
     pub amqp_file: Option<PathBuf>,
-    /// How long sent events are kept for file servers that were away; later ones get a snapshot
+    /// Time for which events are kept for file servers that are away; after that they get a snapshot
     #[arg(long, env = "DDM_EVENT_RETENTION", default_value = "24h", value_parser = lifecycle::settings::duration, value_name = "TIME")]
     pub event_retention: Duration,
 }
@@ -150,11 +155,11 @@ pub struct Events {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Jobs")]
 pub struct Jobs {
-    /// The smallest file that is fetched together, in bytes; smaller ones are left to whoever asks
-    #[arg(long, env = "DDM_JOB_MIN_SIZE", default_value_t = 8 << 20, value_name = "BYTES")]
+    /// The smallest file that is fetched together; clients fetch smaller ones alone
+    #[arg(long, env = "DDM_JOB_MIN_SIZE", default_value = "8MiB", value_parser = lifecycle::settings::size, value_name = "SIZE")]
     pub job_min_size: u64,
-    /// The largest file that is fetched together, in bytes
-    #[arg(long, env = "DDM_JOB_MAX_SIZE", default_value_t = 1 << 40, value_name = "BYTES")]
+    /// The largest file that is fetched together
+    #[arg(long, env = "DDM_JOB_MAX_SIZE", default_value = "1TiB", value_parser = lifecycle::settings::size, value_name = "SIZE")]
     pub job_max_size: u64,
     /// Jobs that one account may take part in at once, scheduled and kept ones included
     #[arg(long, env = "DDM_JOBS_PER_USER", default_value_t = 16, value_name = "COUNT")]
@@ -162,38 +167,32 @@ pub struct Jobs {
     /// Connections to one origin at once, of all file servers and jobs together
     #[arg(long, env = "DDM_ORIGIN_CONNECTIONS", default_value_t = 32, value_name = "COUNT")]
     pub origin_connections: u32,
-    /// How long somebody who asked for a job may not be heard of before it goes on without them, or stops
-    #[arg(long, env = "DDM_ASKER_GRACE", default_value = "30s", value_parser = lifecycle::settings::duration, value_name = "TIME")]
-    pub asker_grace: Duration,
-    /// How long a job that failed or stopped is remembered, so that whoever asks again goes on with what they have
+    /// Time after which a job goes on without a client that shows no sign of life, or stops
+    #[arg(id = "asker_grace", long = "asker-grace", env = "DDM_ASKER_GRACE", default_value = "30s", value_parser = lifecycle::settings::duration, value_name = "TIME")]
+    pub requester_grace: Duration,
+    /// Time for which a failed or stopped job is kept, so that a client that asks again resumes it
     #[arg(long, env = "DDM_JOB_MEMORY", default_value = "1h", value_parser = lifecycle::settings::duration, value_name = "TIME")]
     pub job_memory: Duration,
-    /// How long a result stays that is to be kept
+    /// Time for which a kept result stays
     #[arg(long, env = "DDM_KEEP_FOR", default_value = "7d", value_parser = lifecycle::settings::duration, value_name = "TIME")]
     pub keep_for: Duration,
-    /// What may be fetched, and how
+    /// Access to origins
     #[command(flatten)]
-    pub reach: Reach,
+    pub reach: OriginConfig,
 }
 
 impl Config {
     /// Refuses settings that contradict each other.
     ///
     /// # Errors
-    /// What contradicts what, and what to change.
+    /// The settings that contradict each other, and what to change.
     pub fn check(&self) -> anyhow::Result<()> {
-        let Replication { default_replicas: replicas, quorum, repair_after, .. } = self.replication;
+        let Replication { default_replicas: replicas, quorum, .. } = self.replication;
         if quorum == 0 {
             bail!("--quorum must be at least 1");
         }
         if replicas < quorum {
             bail!("--default-replicas {replicas} is less than --quorum {quorum}: raise one or lower the other");
-        }
-        if repair_after < LEASE {
-            bail!(
-                "--repair-after must be at least {} seconds: sooner nobody knows that a server is away",
-                LEASE.as_secs()
-            );
         }
         if self.place.max_connections == 0 {
             bail!("--max-connections must be at least 1");
@@ -216,13 +215,10 @@ impl Config {
         self.peers.check()
     }
 
-    /// Writes the settings that decide who may do what into the audit log, if they are others than the last time.
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn note_changes(&self, store: &Store) -> anyhow::Result<()> {
+    /// Returns the settings that decide who may do what, for the audit log.
+    pub(crate) fn audited(&self) -> serde_json::Value {
         let Access { session_lifetime, download_lifetime, upload_lifetime, .. } = &self.access;
-        let detail = serde_json::json!({
+        serde_json::json!({
             "open_registration": self.access.open_registration,
             "trusted_proxies": self.access.trusted_proxies.iter().map(IpNet::to_string).collect::<Vec<_>>(),
             "session_lifetime_s": session_lifetime.as_secs(),
@@ -232,22 +228,23 @@ impl Config {
             "broker": self.events.amqp.is_some() || self.events.amqp_file.is_some(),
             "audit_age_s": self.audit.audit_age.as_secs(),
             "audit_rows": self.audit.audit_rows,
-        });
-        let last = store.audit(None, 1, Some(Kind::Settings)).await?;
-        if last.first().is_some_and(|last| last.detail.as_ref() == Some(&detail)) {
-            return Ok(());
-        }
-        let mut write = store.write().await?;
-        audit::record(&mut write, &[Deed::new(Kind::Settings).with(detail)], Timestamp::now()).await?;
-        Ok(write.commit().await?)
+        })
     }
 
-    /// The database file.
+    /// Returns the path of the database.
     pub fn database(&self) -> PathBuf {
-        self.place.data.join("catalogue.sqlite")
+        self.place.data.join(CATALOGUE_FILE_NAME)
     }
 
-    /// The join secret; made and synced at the first start.
+    /// Makes the data folder at the first start.
+    ///
+    /// # Errors
+    /// When its disk seems not to be mounted, and the file system's.
+    pub(crate) fn prepare_data_folder(&self, init: bool) -> anyhow::Result<()> {
+        DataFolder { path: &self.place.data, evidence: &[CATALOGUE_FILE_NAME], mode: 0o700, init }.prepare()
+    }
+
+    /// Returns the join secret; makes and syncs it at the first start.
     ///
     /// # Errors
     /// When the file cannot be read or written, or others can read it.
@@ -263,7 +260,8 @@ impl Config {
         }
         let secret = Token::generate(TokenKind::Server);
         private_file::write(&path, secret.expose().as_bytes()).with_context(context)?;
-        tracing::info!(path = %path.display(), "made the secret that file servers enrol with");
+        tracing::info!(path = %path.display(), "Made the secret that file servers enrol with: {}",
+            path.display());
         Ok(secret.expose().to_owned().into())
     }
 }
@@ -288,7 +286,7 @@ impl Jobs {
             }
         }
         for (name, time) in
-            [("--asker-grace", self.asker_grace), ("--job-memory", self.job_memory), ("--keep-for", self.keep_for)]
+            [("--asker-grace", self.requester_grace), ("--job-memory", self.job_memory), ("--keep-for", self.keep_for)]
         {
             if !(Duration::from_secs(1)..=Duration::from_secs(366 * 24 * 3600)).contains(&time) {
                 bail!("{name} must be between 1 second and 1 year");
@@ -299,23 +297,25 @@ impl Jobs {
 }
 
 impl Events {
-    /// The broker's URL, wherever it stands.
+    /// Returns the bus on the broker that the setting or its file names, if one does. The file is read again before each connection.
     ///
     /// # Errors
-    /// When the file cannot be read.
-    pub fn broker(&self) -> anyhow::Result<Option<SecretString>> {
-        match &self.amqp_file {
-            None => Ok(self.amqp.clone()),
-            Some(path) => {
-                let url = private_file::read(path).with_context(|| format!("the RabbitMQ URL {}", path.display()))?;
-                let url = url.with_context(|| format!("there is no file {}", path.display()))?;
-                Ok(Some(url.trim().to_owned().into()))
-            }
-        }
+    /// When the file cannot be read, or names no broker.
+    pub fn broker(&self) -> anyhow::Result<Option<Amqp>> {
+        let Some(path) = self.amqp_file.clone() else {
+            return Ok(self.amqp.as_ref().map(|url| Amqp::new(url.expose_secret())).transpose()?);
+        };
+        let url = private_file::read_required(&path).with_context(|| format!("the RabbitMQ URL {}", path.display()))?;
+        Ok(Some(Amqp::reading(&url, Box::new(move || private_file::read_required(&path)))?))
     }
 }
 
-/// A network, or an address alone.
+/// Parses the name of a header.
+fn header_name(text: &str) -> Result<HeaderName, String> {
+    text.parse().map_err(|_| "use the name of a header such as X-Forwarded-For or Forwarded".to_owned())
+}
+
+/// Parses a network, or one address.
 fn network(text: &str) -> Result<IpNet, String> {
     let alone = || text.parse::<IpAddr>().map(IpNet::from);
     text.parse().or_else(|_| alone()).map_err(|_| "use an address or a network such as 10.0.0.0/8".to_owned())

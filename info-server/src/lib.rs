@@ -1,32 +1,18 @@
 #![doc = include_str!("../README.md")]
 
+pub mod accounts;
 pub mod app;
-pub mod backup;
-pub mod caller;
-mod catalogue;
-pub mod command;
+pub mod catalogue;
+pub mod cli;
 pub mod config;
-mod downloads;
+pub mod db;
 pub mod error;
-pub mod grants;
-mod janitor;
+pub mod events;
+pub mod fleet;
+mod http;
 mod jobs;
-mod metalink;
+pub mod maintenance;
 mod metrics;
-mod notices;
-pub mod passwords;
-mod peer;
-pub mod placement;
-mod probe;
-mod registration;
-pub mod registry;
-mod relay;
 pub mod replication;
-mod routes;
-pub mod secrets;
-pub mod store;
-mod tally;
-mod throttle;
-
-pub use app::App;
-pub use config::Config;
+mod state;
+pub mod tokens;

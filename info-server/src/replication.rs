@@ -1,9 +1,19 @@
-//! Where files are to stand beside where they do: who holds what, who fetches it into a zone, what is to change.
+#![doc = include_str!("replication/README.md")]
 
+pub(crate) mod candidates;
+pub(crate) mod digest_conflicts;
+pub(crate) mod goal;
 pub mod ingress;
-pub mod links;
+pub mod link_bandwidth;
+pub(crate) mod lost_chunks;
+pub(crate) mod missing_chunks;
+pub mod placement;
 pub mod plan;
 pub mod planner;
-pub mod pulls;
-pub mod standing;
-pub(crate) mod subject;
+pub mod planner_inbox;
+pub(crate) mod policy;
+pub mod removal;
+pub mod replica_map;
+pub(crate) mod reports;
+pub mod store;
+pub mod zone_costs;

@@ -1,37 +1,38 @@
-//! How many files and connections the process may have open.
+//! The limit on open files, and the number of connections that fit under it.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What a program needs besides its connections and blobs: database, logs, the runtime, requests of its own.
-const OTHERS: usize = 128;
+/// Descriptors reserved for database, logs, the runtime and the program's own requests.
+const RESERVED_DESCRIPTORS: usize = 128;
 
-/// Raises the limit on open files to what the process is allowed, and answers how many connections fit under it beside
-/// `files` open files: at most `wanted`, and with a warning when it is less.
+/// Raises the limit on open files as far as the process may, and returns the number of connections that fit under it beside
+/// `files` open files: at most `wanted`. Logs a warning if it is less.
 pub fn connections(wanted: usize, files: usize) -> usize {
-    let fit = raise().map_or(usize::MAX, |limit| limit.saturating_sub(OTHERS.saturating_add(files)));
+    let fit =
+        raise_limit().map_or(usize::MAX, |limit| limit.saturating_sub(RESERVED_DESCRIPTORS.saturating_add(files)));
     if fit >= wanted {
         return wanted;
     }
-    // Half of what there is, when the files alone would take it all: a few connections are better than none.
-    let fit = fit.max(raise().map_or(wanted, |limit| limit / 2)).clamp(1, wanted);
+    // If the files alone exceed the limit, half of it is used: a few connections are better than none.
+    let fit = fit.max(raise_limit().map_or(wanted, |limit| limit / 2)).clamp(1, wanted);
     tracing::warn!(
         wanted,
         fit,
         files,
-        "the limit on open files allows fewer connections than set: raise it (ulimit -n)"
+        "The limit on open files allows {fit} connections instead of {wanted}: raise it (ulimit -n)"
     );
     fit
 }
 
-/// The limit on open files, raised as far as the process may; none when there is no limit.
-fn raise() -> Option<usize> {
+/// Raises the limit on open files and returns it, or `None` if there is no limit.
+fn raise_limit() -> Option<usize> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     let limit = if raised.is_ok() { maximum } else { current };
     limit.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-/// Whether an error means that the process, or the machine, has no descriptor left.
+/// Returns true for an error of a process or machine without free descriptors.
 pub fn exhausted(error: &std::io::Error) -> bool {
     use rustix::io::Errno;
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
@@ -42,14 +43,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_fits_is_taken_and_the_rest_left() {
+    fn as_many_connections_as_fit_are_allowed() {
         assert_eq!(connections(1, 0), 1);
         let few = connections(usize::MAX, 0);
         assert!(few >= 1 && connections(usize::MAX, usize::MAX) >= 1);
     }
 
     #[test]
-    fn only_a_want_of_descriptors_is_one() {
+    fn only_a_lack_of_descriptors_counts_as_one() {
         use rustix::io::Errno;
         for (errno, expected) in
             [(Errno::MFILE, true), (Errno::NFILE, true), (Errno::NOENT, false), (Errno::NOSPC, false)]

@@ -1,11 +1,10 @@
 #![doc = include_str!("../README.md")]
 
-pub mod api;
+pub mod data_folder;
 pub mod descriptors;
-pub mod healthcheck;
-pub mod http;
-pub mod listen;
-pub mod observe;
+pub mod fault_log;
+pub mod folder_lock;
+pub mod names;
 pub mod private_file;
 pub mod settings;
 pub mod shutdown;

@@ -1,19 +1,23 @@
-//! Secrets at rest: files that only their owner can read, replaced atomically.
+//! Files for secrets: readable by their owner only, replaced atomically.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
-    path::Path,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
-/// The largest secret file that is read, in bytes.
-const MAX_LEN: u64 = 64 * 1024;
+use rustix::io::Errno;
 
-/// Replaces `path` with `content`, mode 0600, synced with its folder.
+/// Size of the largest file that is read, in bytes.
+const MAX_FILE_SIZE: u64 = 64 * 1024;
+
+/// Replaces the content of `path`, with mode 0600, and syncs file and folder.
 ///
 /// # Errors
-/// Whatever the file system says; the old content stays.
+/// The file system's; the old content stays.
 pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
@@ -21,14 +25,19 @@ pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     aside.push(format!(".{}.new", std::process::id()));
     let written = write_aside(Path::new(&aside), content).and_then(|()| fs::rename(&aside, path));
     if written.is_err() {
-        // The name is ours alone; that it may already be gone does not matter.
+        // The name belongs to this process; an error because the file is gone already does not matter.
         let _ = fs::remove_file(&aside);
     }
-    written.and_then(|()| File::open(folder)?.sync_all())
+    written?;
+    match File::open(folder)?.sync_all() {
+        // Some file systems sync no folders: those of removable media, and some in user space or on a network.
+        Err(error) if lacks_folder_sync(&error) => Ok(()),
+        synced => synced,
+    }
 }
 
 fn write_aside(aside: &Path, content: &[u8]) -> io::Result<()> {
-    // Left by a process of this number that died; a new file has our mode and is nobody's link.
+    // A process with the same number may have left this file. A new one has the right mode and is no link.
     match fs::remove_file(aside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
@@ -38,38 +47,142 @@ fn write_aside(aside: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Reads `path`; `None` when it does not exist.
-///
-/// # Errors
-/// Whatever the file system says, and [`io::ErrorKind::PermissionDenied`] when others can read the file too.
-pub fn read(path: &Path) -> io::Result<Option<String>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mode = file.metadata()?.permissions().mode();
-    if mode & 0o077 != 0 {
-        return Err(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            format!("{} holds a secret but others can read it: run chmod 600 on it", path.display()),
-        ));
-    }
-    let mut content = String::new();
-    file.take(MAX_LEN + 1).read_to_string(&mut content)?;
-    if content.len() as u64 > MAX_LEN {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("{} is no file of ours: too long", path.display()),
-        ));
-    }
-    Ok(Some(content))
+fn lacks_folder_sync(error: &io::Error) -> bool {
+    let known = [Errno::INVAL, Errno::NOTTY, Errno::NOSYS, Errno::OPNOTSUPP];
+    Errno::from_io_error(error).is_some_and(|error| known.contains(&error))
 }
 
-/// Makes a folder that only its owner can enter, and those above it; one that is there stays as it is.
+/// Reads `path` without the white space at its ends.
 ///
 /// # Errors
-/// Whatever the file system says.
+/// As [`read`], and when there is no such file or nothing in it.
+pub fn read_required(path: &Path) -> io::Result<String> {
+    let text = read(path)?.unwrap_or_default();
+    if text.trim().is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, format!("{} does not exist or is empty", path.display())));
+    }
+    Ok(text.trim().to_owned())
+}
+
+/// Reads `path`; returns `None` if it does not exist.
+///
+///
+/// A file that others can read is taken as orchestrators mount secrets: if nobody can change it, on a read-only mount or as the file
+/// of another user. The log says so once.
+///
+/// # Errors
+/// The file system's, and [`io::ErrorKind::PermissionDenied`] if other users can read the file and this process could prevent that.
+pub fn read(path: &Path) -> io::Result<Option<String>> {
+    let Some(file) = open(path)? else { return Ok(None) };
+    match Exposure::of(&file)?.judge() {
+        Verdict::Private => {}
+        Verdict::Mounted => note_once(path),
+        Verdict::Exposed => return Err(exposed(path)),
+    }
+    content_of(file, path).map(Some)
+}
+
+/// Reads a file that this program wrote itself, as [`read`] does. If others can read it, as after a restore, it is made private
+/// again.
+///
+/// # Errors
+/// As [`read`]; and the file system's, if the file cannot be made private.
+pub fn read_own(path: &Path) -> io::Result<Option<String>> {
+    let Some(file) = open(path)? else { return Ok(None) };
+    let exposure = Exposure::of(&file)?;
+    match exposure.judge() {
+        Verdict::Private => {}
+        Verdict::Mounted => note_once(path),
+        Verdict::Exposed if exposure.is_owned => {
+            file.set_permissions(fs::Permissions::from_mode(0o600))?;
+            let mode = exposure.mode & 0o777;
+            tracing::warn!(path = %path.display(), "Other users could read {} (mode {mode:o}): made it private again", path.display());
+        }
+        Verdict::Exposed => return Err(exposed(path)),
+    }
+    content_of(file, path).map(Some)
+}
+
+fn open(path: &Path) -> io::Result<Option<File>> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Access that users have to a file with a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Exposure {
+    mode: u32,
+    /// Set if the file belongs to the user of this process, which then could make it private.
+    is_owned: bool,
+    /// Set if nothing can be changed where the file is mounted.
+    is_mounted_read_only: bool,
+}
+
+/// Judgement about a file with a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// Its owner alone can read it.
+    Private,
+    /// Others can read it, as whoever mounted it decided.
+    Mounted,
+    /// Others can read it although this process, or its owner, could prevent that.
+    Exposed,
+}
+
+impl Exposure {
+    fn of(file: &File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        let flags = rustix::fs::fstatvfs(file)?.f_flag;
+        Ok(Self {
+            mode: metadata.permissions().mode(),
+            is_owned: metadata.uid() == rustix::process::geteuid().as_raw(),
+            is_mounted_read_only: flags.contains(rustix::fs::StatVfsMountFlags::RDONLY),
+        })
+    }
+
+    fn judge(self) -> Verdict {
+        let (is_private, is_writable) = (self.mode & 0o077 == 0, self.mode & 0o222 != 0);
+        match self {
+            _ if is_private => Verdict::Private,
+            Self { is_mounted_read_only: true, .. } => Verdict::Mounted,
+            Self { is_owned: false, .. } if !is_writable => Verdict::Mounted,
+            _ => Verdict::Exposed,
+        }
+    }
+}
+
+/// Logs once that other users can read a file that this process cannot change.
+fn note_once(path: &Path) {
+    static NOTED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    if NOTED.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned()) {
+        tracing::info!(path = %path.display(), "Other users can read the secret in {}; taking it as it is mounted", path.display());
+    }
+}
+
+fn exposed(path: &Path) -> io::Error {
+    let message = format!("{} holds a secret but other users can read it: run chmod 600 on it", path.display());
+    io::Error::new(io::ErrorKind::PermissionDenied, message)
+}
+
+fn content_of(file: File, path: &Path) -> io::Result<String> {
+    let mut content = String::new();
+    file.take(MAX_FILE_SIZE + 1).read_to_string(&mut content)?;
+    if content.len() as u64 > MAX_FILE_SIZE {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{} is too large for a file with a secret: check the path", path.display()),
+        ));
+    }
+    Ok(content)
+}
+
+/// Creates a folder that only its owner can enter, and its parents. An existing folder stays as it is.
+///
+/// # Errors
+/// The file system's.
 pub fn make_folder(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
@@ -79,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_replaced_whole_and_is_its_owners_alone() {
+    fn a_secret_is_replaced_whole_and_readable_by_its_owner_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         assert_eq!(read(&path).unwrap(), None);
@@ -91,6 +204,38 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert_eq!(read(&path).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+    }
+
+    #[test]
+    fn a_secret_that_others_can_read_is_taken_only_as_it_is_mounted() {
+        for (mode, is_owned, is_mounted_read_only, verdict) in [
+            (0o600, true, false, Verdict::Private),
+            (0o400, false, false, Verdict::Private),
+            (0o444, true, false, Verdict::Exposed),
+            (0o440, true, true, Verdict::Mounted),
+            (0o644, true, true, Verdict::Mounted),
+            (0o444, false, false, Verdict::Mounted),
+            (0o440, false, false, Verdict::Mounted),
+            (0o644, false, false, Verdict::Exposed),
+            (0o660, true, false, Verdict::Exposed),
+            (0o666, false, false, Verdict::Exposed),
+        ] {
+            let exposure = Exposure { mode: mode | 0o100_000, is_owned, is_mounted_read_only };
+            assert_eq!(exposure.judge(), verdict, "{mode:o} {is_owned} {is_mounted_read_only}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_our_own_is_made_private_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("identity.json");
+        assert_eq!(read_own(&path).unwrap(), None);
+        write(&path, b"mine").unwrap();
+        for mode in [0o660, 0o644, 0o400] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(read_own(&path).unwrap().as_deref(), Some("mine"), "{mode:o}");
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o077, 0, "{mode:o}");
+        }
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! One precedence for every setting: flag, environment, config file, default.
 //!
-//! clap knows flags, environment and defaults already; the config file's values become defaults before it parses. So a
-//! file's values are checked exactly as a flag's are, and `--help` shows them.
+//! clap handles flags, environment and defaults. The config file's values become defaults before clap parses, so they are checked
+//! exactly like those of flags, and `--help` shows them.
+
+mod size;
 
 use std::{
     collections::BTreeSet,
     ffi::OsString,
-    fs, io,
+    fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -14,14 +17,18 @@ use std::{
 
 use clap::{
     Arg, ArgMatches, Command, CommandFactory, FromArgMatches,
+    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
     error::{ContextKind, ContextValue, ErrorKind},
     parser::ValueSource,
 };
 use toml::{Table, Value};
+use wire::{account::Role, name::escaped_lines};
 
-/// Parses the process's arguments. A usage error ends as clap's errors do (status 2).
+pub use self::size::{Size, size};
+
+/// Parses the process's arguments. A usage error has the exit status of clap's errors (2).
 ///
-/// `default_file` is read when it exists and neither `--config` nor `DDM_CONFIG` names another.
+/// `default_file` is read if it exists and neither `--config` nor `DDM_CONFIG` names another file.
 ///
 /// # Errors
 /// A [`clap::Error`], to be printed with its `exit` or `print`.
@@ -29,7 +36,7 @@ pub fn parse<C: CommandFactory + FromArgMatches>(default_file: Option<&Path>) ->
     parse_from(std::env::args_os(), std::env::var_os("DDM_CONFIG").map(PathBuf::from), default_file)
 }
 
-/// As [`parse`], for given arguments and a given value of `DDM_CONFIG`.
+/// Parses as [`parse`] does, with given arguments and a given value of `DDM_CONFIG`.
 ///
 /// # Errors
 /// See [`parse`].
@@ -39,7 +46,7 @@ pub fn parse_from<C: CommandFactory + FromArgMatches>(
     default_file: Option<&Path>,
 ) -> Result<C, clap::Error> {
     let args: Vec<OsString> = args.into_iter().collect();
-    let mut command = C::command().arg(config_argument());
+    let mut command = described::<C>();
     let named = named_file(&args).or(environment);
     let required = named.is_some();
     let mut settings = Settings::default();
@@ -51,25 +58,36 @@ pub fn parse_from<C: CommandFactory + FromArgMatches>(
         }
     }
     let parse = |settings: &Settings| settings.apply(command.clone()).try_get_matches_from(args.clone());
-    let mut matches = parse(&settings).map_err(|error| blame(error, &command, &args, &settings))?;
+    let mut matches = parse(&settings).map_err(|error| name_origin(error, &command, &args, &settings))?;
     if settings.yield_to_explicit(&command, &matches) {
         matches = parse(&settings)?;
     }
     C::from_arg_matches(&matches)
 }
 
-/// `--config` is looked for before clap runs, because what it names decides what clap takes for defaults.
+/// Heading of the options that every command of a program takes, where a program has commands for people.
+pub const GLOBAL_OPTIONS: &str = "Global options";
+
+/// Returns the description of a command line, with `--config`.
+pub fn described<C: CommandFactory>() -> Command {
+    let command = C::command();
+    let has_heading = command.get_arguments().any(|arg| arg.get_help_heading() == Some(GLOBAL_OPTIONS));
+    let config = config_argument();
+    command.arg(if has_heading { config.help_heading(GLOBAL_OPTIONS).hide_short_help(true) } else { config })
+}
+
+/// Finds `--config` before clap runs, because the file that it names provides clap's defaults. The last one counts, as for clap.
 fn named_file(args: &[OsString]) -> Option<PathBuf> {
     let mut args = args.iter().skip(1).take_while(|arg| *arg != "--");
+    let mut named = None;
     while let Some(arg) = args.next() {
         if arg == "--config" {
-            return args.next().map(PathBuf::from);
-        }
-        if let Some(path) = arg.to_str().and_then(|arg| arg.strip_prefix("--config=")) {
-            return Some(path.into());
+            named = args.next().map(PathBuf::from);
+        } else if let Some(path) = arg.to_str().and_then(|arg| arg.strip_prefix("--config=")) {
+            named = Some(path.into());
         }
     }
-    None
+    named
 }
 
 fn config_argument() -> Arg {
@@ -81,7 +99,7 @@ fn config_argument() -> Arg {
         .help("A TOML file of settings, named like the long flags; flags and environment win over it")
 }
 
-/// The values of a config file, by the id of their argument.
+/// Values of a config file, by the id of their argument.
 #[derive(Debug, Default)]
 struct Settings {
     path: PathBuf,
@@ -106,7 +124,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// A file that contradicts itself is refused: nobody could say which value is meant.
+    /// Rejects a file with two settings that exclude each other: it does not say which of them is meant.
     fn check(&self, command: &mut Command) -> Result<(), clap::Error> {
         let rivals = conflicts(command);
         let has = |id: &String| self.values.iter().any(|(key, _)| key == id);
@@ -120,12 +138,12 @@ impl Settings {
         }
     }
 
-    /// Values become defaults, so that they are checked exactly as a flag's are.
+    /// Makes the values the defaults of their arguments, so that clap checks them like the values of flags.
     fn apply(&self, command: Command) -> Command {
         self.values.iter().fold(command, |command, (id, values)| with_default(command, id, values))
     }
 
-    /// A value yields to a flag or a variable that excludes it. Returns whether any did.
+    /// Removes the values that a flag or a variable excludes. Returns true if there were any.
     fn yield_to_explicit(&mut self, command: &Command, matches: &ArgMatches) -> bool {
         let explicit = explicit(matches);
         let rivals = conflicts(command);
@@ -140,7 +158,7 @@ impl Settings {
     }
 }
 
-/// Pairs of arguments that exclude each other.
+/// Returns the pairs of arguments that exclude each other.
 fn conflicts(command: &Command) -> Vec<(String, String)> {
     let text = |arg: &Arg| arg.get_id().to_string();
     let own = command
@@ -149,7 +167,7 @@ fn conflicts(command: &Command) -> Vec<(String, String)> {
     own.chain(command.get_subcommands().flat_map(conflicts)).collect()
 }
 
-/// The arguments that stood on the command line or in the environment.
+/// Returns the arguments given on the command line or in the environment.
 fn explicit(matches: &ArgMatches) -> BTreeSet<String> {
     let given = |id: &&clap::Id| {
         let source = matches.value_source(id.as_str());
@@ -162,8 +180,9 @@ fn explicit(matches: &ArgMatches) -> BTreeSet<String> {
     all
 }
 
-/// Names where a refused value stands: clap names the flag, wherever the value came from.
-fn blame(mut error: clap::Error, command: &Command, args: &[OsString], settings: &Settings) -> clap::Error {
+/// Corrects the origin of a refused value in an error message: clap names the flag, even for a value from the environment or the
+/// file.
+fn name_origin(mut error: clap::Error, command: &Command, args: &[OsString], settings: &Settings) -> clap::Error {
     let Some(ContextValue::String(shown)) = error.get(ContextKind::InvalidArg) else { return error };
     // Only built arguments can be shown.
     let mut command = command.clone();
@@ -191,7 +210,7 @@ fn find<'a>(command: &'a Command, wanted: &impl Fn(&Arg) -> bool) -> Option<&'a 
     own.or_else(|| command.get_subcommands().find_map(|sub| find(sub, wanted)))
 }
 
-/// Positional arguments, help and the like are no settings: only what has a long flag and a variable is.
+/// Returns true for the argument `id` if it is a setting, that is, has both a long flag and a variable.
 fn is_setting(arg: &Arg, id: &str) -> bool {
     arg.get_id() == id && arg.get_long().is_some() && arg.get_env().is_some() && id != "config"
 }
@@ -203,7 +222,7 @@ fn knows(command: &Command, id: &str) -> bool {
 fn with_default(mut command: Command, id: &str, values: &[String]) -> Command {
     if command.get_arguments().any(|arg| is_setting(arg, id)) {
         command = command.mut_arg(id, |arg| {
-            // What is hidden when it stands in the environment is a secret in a file, too.
+            // An argument whose value from the environment is hidden is a secret in a file, too.
             let secret = arg.is_hide_env_values_set();
             arg.required(false).default_values(values.to_vec()).hide_default_value(secret)
         });
@@ -223,19 +242,32 @@ fn texts(value: &Value) -> Option<Vec<String>> {
     }
 }
 
-/// Prints what clap has to say, help and version included, and gives the status that goes with it: 0 or 2.
+/// Prints clap's message, help and version included, and returns its exit status: 0 or 2.
 pub fn explain(error: &clap::Error) -> ExitCode {
-    // There is nowhere left to say that nothing can be said.
-    let _ = error.print();
+    let text = error.render().to_string();
+    let shown = escaped_lines(&text);
+    // If stderr cannot be written to, there is no other place to report that.
+    let _ = if error.use_stderr() && shown != text {
+        // The message repeats an argument, perhaps the name of a file, that would change the display.
+        io::stderr().write_all(shown.as_bytes())
+    } else {
+        error.print()
+    };
     u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
-/// Reads a duration such as `90s`, `15m` or `1h 30m`, for clap's `value_parser`.
+/// Parses a duration such as `90s`, `15m` or `1h 30m`, for clap's `value_parser`.
 ///
 /// # Errors
-/// Says what a duration looks like.
+/// Gives examples of a duration.
 pub fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; a time looks like 90s, 15m or 12h"))
+}
+
+/// Returns the parser of a role; help and completion list the roles.
+pub fn role() -> impl TypedValueParser<Value = Role> {
+    let words = Role::ALL.map(|role| PossibleValue::new(role.as_str()).help(role.rights()));
+    PossibleValuesParser::new(words).try_map(|word| word.parse::<Role>())
 }
 
 fn usage(command: &mut Command, message: &str) -> clap::Error {

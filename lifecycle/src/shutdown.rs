@@ -1,4 +1,4 @@
-//! Stopping in two steps: finish what runs, then drop what is left.
+//! Shutdown in two steps: running requests finish, then what is left is dropped.
 
 use std::{io, time::Duration};
 
@@ -7,10 +7,24 @@ use tokio_util::sync::CancellationToken;
 
 use crate::systemd;
 
-/// How long requests in flight may take after the first signal.
+/// Time that requests in flight have after the first signal.
 pub const GRACE: Duration = Duration::from_secs(30);
 
-/// The two steps, shared by everything that has to stop.
+/// Logs each SIGHUP with a `note` from now on. Without a handler the signal would end the process with requests in flight.
+///
+/// # Errors
+/// When the signal handler cannot be installed.
+pub fn note_hangups(note: &'static str) -> io::Result<()> {
+    let mut hangups = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            tracing::info!("SIGHUP: {note}");
+        }
+    });
+    Ok(())
+}
+
+/// Handle of the two steps, shared by all tasks that must stop.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     finish: CancellationToken,
@@ -18,33 +32,50 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Nothing is asked to stop yet.
+    /// Creates a handle of which neither step was taken.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Asks everything to finish: no new work, what runs may end.
+    /// Takes the first step: no new work starts, running work may finish.
     pub fn finish(&self) {
         self.finish.cancel();
     }
 
-    /// Asks everything to drop what it is doing.
+    /// Takes both steps: running work is dropped.
     pub fn abort(&self) {
         self.finish.cancel();
         self.drop.cancel();
     }
 
-    /// Cancelled when work is to finish.
+    /// Returns the token that the first step cancels.
     pub const fn finishing(&self) -> &CancellationToken {
         &self.finish
     }
 
-    /// Cancelled when work is to be dropped.
+    /// Returns the token that the second step cancels.
     pub const fn aborting(&self) -> &CancellationToken {
         &self.drop
     }
 
-    /// Turns signals into the two steps; ends once both were taken.
+    /// As [`Self::follow_signals`], for a program that ends with its terminal: SIGHUP counts, too. Without a handler it would end
+    /// the process at once.
+    ///
+    /// # Errors
+    /// When signal handlers cannot be installed.
+    pub async fn follow_signals_and_hangup(self, grace: Duration) -> io::Result<()> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let follow = self.clone().follow_signals(grace);
+        tokio::pin!(follow);
+        tokio::select! {
+            outcome = &mut follow => return outcome,
+            _ = hangup.recv() => self.finish(),
+        }
+        follow.await
+    }
+
+    /// Takes the first step at the first SIGTERM or SIGINT, and the second one at the second signal or after `grace`. Returns once
+    /// both were taken.
     ///
     /// # Errors
     /// When signal handlers cannot be installed.
@@ -58,7 +89,7 @@ impl Shutdown {
         }
         tracing::info!(
             grace_s = grace.as_secs(),
-            "stopping: requests in flight may finish, a second signal drops them"
+            "Stopping: requests in flight may finish within the grace period; a second signal drops them"
         );
         systemd::notify_stopping();
         self.finish();

@@ -1,14 +1,15 @@
-//! Background tasks that nobody loses sight of.
+//! Named background tasks, whose failure stops the program.
 
-use std::{collections::HashMap, future::Future};
+use std::{collections::HashMap, future::Future, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use tokio::task::{Id, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::Shutdown;
 
-/// The named background tasks of one program.
+/// Background tasks of one program.
 #[derive(Debug, Default)]
 pub struct Tasks {
     set: JoinSet<anyhow::Result<()>>,
@@ -16,12 +17,12 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// No tasks.
+    /// Creates an empty set.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Starts a task; it should end soon after [`Shutdown::finishing`], and not before.
+    /// Starts a task. It should end soon after [`Shutdown::finishing`], and not before.
     pub fn spawn(&mut self, name: &'static str, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
         let handle = self.set.spawn(task.instrument(tracing::info_span!("task", name)));
         self.names.insert(handle.id(), name);
@@ -29,11 +30,11 @@ impl Tasks {
 
     /// Waits until every task has ended.
     ///
-    /// A task that ends before the program is stopping takes the program with it: a server without its relay or its
-    /// heartbeat must not look alive.
+    /// A task that ends before shutdown stops the program, because a server without its relay or its heartbeat must not appear
+    /// alive.
     ///
     /// # Errors
-    /// The first task that failed, panicked or ended too early, by name.
+    /// Names the first task that failed, panicked or ended too early.
     pub async fn run(mut self, shutdown: &Shutdown) -> anyhow::Result<()> {
         let mut outcome = Ok(());
         loop {
@@ -43,7 +44,7 @@ impl Tasks {
             };
             let Some(ended) = ended else { break };
             let early = !shutdown.finishing().is_cancelled();
-            if let Err(error) = self.judge(ended, early) {
+            if let Err(error) = self.check_end(ended, early) {
                 tracing::error!("{error:#}");
                 outcome = outcome.and(Err(error));
                 shutdown.finish();
@@ -53,13 +54,46 @@ impl Tasks {
         outcome
     }
 
-    fn judge(&self, ended: Result<(Id, anyhow::Result<()>), JoinError>, early: bool) -> anyhow::Result<()> {
+    fn check_end(&self, ended: Result<(Id, anyhow::Result<()>), JoinError>, early: bool) -> anyhow::Result<()> {
         let name = |id| self.names.get(&id).copied().unwrap_or("unnamed");
         match ended {
-            Ok((id, Ok(()))) if early => Err(anyhow!("background task '{}' ended before the program", name(id))),
+            Ok((id, Ok(()))) if early => Err(anyhow!("background task '{}' ended before shutdown", name(id))),
             Ok((_, Ok(()))) => Ok(()),
             Ok((id, Err(error))) => Err(error).with_context(|| format!("background task '{}' failed", name(id))),
             Err(error) => Err(anyhow!("background task '{}' panicked: {error}", name(error.id()))),
+        }
+    }
+}
+
+/// The rounds of a task that does the same work again and again until it is stopped.
+#[derive(Debug)]
+pub struct Rounds {
+    interval: Duration,
+    stop: CancellationToken,
+    work: &'static str,
+    failing: bool,
+}
+
+impl Rounds {
+    /// Makes rounds, each `interval` after the end of the one before; `work` names the work in the log.
+    pub const fn new(interval: Duration, stop: CancellationToken, work: &'static str) -> Self {
+        Self { interval, stop, work, failing: false }
+    }
+
+    /// Waits for the next round; returns false at the stop.
+    pub async fn next(&mut self) -> bool {
+        self.stop.run_until_cancelled(tokio::time::sleep(self.interval)).await.is_some()
+    }
+
+    /// Ends a round. The first of consecutive failures is logged as a warning.
+    pub fn end(&mut self, outcome: anyhow::Result<()>) {
+        match outcome {
+            Ok(()) => self.failing = false,
+            Err(error) => {
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::warn!("{} failed and is tried again: {error:#}", self.work);
+                }
+            }
         }
     }
 }
@@ -79,7 +113,7 @@ mod tests {
             Ok(())
         });
         let error = tasks.run(&shutdown).await.unwrap_err();
-        assert!(error.to_string().contains("'relay' ended before the program"), "{error}");
+        assert!(error.to_string().contains("'relay' ended before shutdown"), "{error}");
     }
 
     #[tokio::test]
@@ -102,5 +136,20 @@ mod tests {
         tasks.spawn("stuck", std::future::pending());
         shutdown.abort();
         tasks.run(&shutdown).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rounds_go_on_after_a_failure_and_end_at_the_stop() {
+        let (stop, begun) = (CancellationToken::new(), tokio::time::Instant::now());
+        let mut rounds = Rounds::new(Duration::from_secs(1), stop.clone(), "the work");
+        let mut done = 0;
+        while rounds.next().await {
+            done += 1;
+            rounds.end(Err(anyhow!("no luck")));
+            if done == 5 {
+                stop.cancel();
+            }
+        }
+        assert_eq!((done, begun.elapsed()), (5, Duration::from_secs(5)));
     }
 }

@@ -10,46 +10,49 @@ use tempfile::TempDir;
 
 const DEFAULT_FOLDER: &str = "ddm-data";
 
-/// DDM on one machine: an info-server and some file servers in one process, and a first verified download
+/// Run an info-server and file servers in one process, and try a first verified download
 #[derive(Debug, Parser)]
 #[command(name = "ddm-local", version, about, mut_arg("log", |arg| arg.default_value("error")))]
 pub(crate) struct CommandLine {
-    /// End after the first download and its report
+    /// Exit after the first download
     #[arg(long, env = "DDM_ONCE")]
     pub(crate) once: bool,
-    /// Folder for everything it keeps [default: ddm-data; with --once a temporary one]
+    /// Folder for all data [default: ddm-data; a temporary folder with --once]
     #[arg(long, env = "DDM_DATA", value_name = "FOLDER")]
     pub(crate) data: Option<PathBuf>,
-    /// File servers to run
+    /// Number of file servers
     #[arg(long, env = "DDM_PROVIDERS", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64), value_name = "COUNT")]
     pub(crate) providers: u16,
-    /// Port of the info-server; the file servers take the next ones; 0 takes free ones
+    /// Port of the info-server; the file servers use the next ones. 0 chooses free ports
     #[arg(long, env = "DDM_PORT", default_value_t = 8000, value_name = "PORT")]
     pub(crate) port: u16,
-    /// Send events through RabbitMQ, e.g. amqp://guest:guest@127.0.0.1:5672/%2f, instead of the embedded default
+    /// Send events through RabbitMQ, e.g. amqp://guest:guest@127.0.0.1:5672/%2f [default: by long poll]
     #[arg(long, env = "DDM_AMQP_URL", hide_env_values = true, value_name = "URL")]
     pub(crate) amqp: Option<SecretString>,
-    /// Settings of the log.
+    /// Options of the log.
     #[command(flatten)]
     pub(crate) telemetry: Telemetry,
 }
 
-/// The folder that everything is kept in.
+/// Folder of all data.
 #[derive(Debug)]
 pub(crate) enum Home {
-    /// Stays.
+    /// Kept after the exit.
     Kept(PathBuf),
-    /// Goes with the process.
-    Passing(TempDir),
+    /// Deleted at the exit.
+    Temporary(TempDir),
 }
 
 impl Home {
     pub(crate) fn choose(line: &CommandLine) -> anyhow::Result<Self> {
         match (&line.data, line.once) {
-            (None, true) => Ok(Self::Passing(TempDir::with_prefix("ddm-").context("cannot make a temporary folder")?)),
+            (None, true) => {
+                Ok(Self::Temporary(TempDir::with_prefix("ddm-").context("cannot create a temporary folder")?))
+            }
             (data, _) => {
                 let path = data.clone().unwrap_or_else(|| DEFAULT_FOLDER.into());
-                std::fs::create_dir_all(&path).with_context(|| format!("cannot make the folder {}", path.display()))?;
+                std::fs::create_dir_all(&path)
+                    .with_context(|| format!("cannot create the folder {}", path.display()))?;
                 Ok(Self::Kept(path.canonicalize()?))
             }
         }
@@ -58,7 +61,7 @@ impl Home {
     pub(crate) fn path(&self) -> &Path {
         match self {
             Self::Kept(path) => path,
-            Self::Passing(folder) => folder.path(),
+            Self::Temporary(folder) => folder.path(),
         }
     }
 }

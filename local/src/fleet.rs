@@ -4,9 +4,12 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use clap::Command;
-use info_server::store::{
-    Store,
-    accounts::{self, NewSession, Role},
+use info_server::{
+    accounts::{account::NewSession, store},
+    app::App as InfoServer,
+    cli::user,
+    config::Config as InfoServerConfig,
+    db::Database,
 };
 use jiff::Timestamp;
 use lifecycle::{Shutdown, private_file};
@@ -14,21 +17,22 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::task::JoinHandle;
 use url::Url;
 use wire::{
-    catalog::Session,
-    token::{Kind, Token},
+    account::Role,
+    catalogue::IssuedSession,
+    token::{Token, TokenKind},
 };
 
 use crate::cli::{CommandLine, Home};
 
-/// The account that is made for whoever runs this.
+/// Account of the user.
 pub(crate) const ACCOUNT: &str = "admin@local";
-const SESSION: Duration = Duration::from_secs(30 * 24 * 3600);
+const SESSION_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// An info-server and its file servers.
+/// Info-server and its file servers.
 pub(crate) struct Fleet {
     pub(crate) info: Url,
     pub(crate) password_file: PathBuf,
-    pub(crate) session: Session,
+    pub(crate) session: IssuedSession,
     join_secret_file: PathBuf,
     info_server: Running,
     file_servers: Vec<FileServer>,
@@ -51,16 +55,17 @@ impl Fleet {
         let (home, loopback) = (home.path(), [127, 0, 0, 1]);
         let data = home.join("info-server");
         let mut settings = vec!["--listen".to_owned(), SocketAddr::from((loopback, line.port)).to_string()];
-        settings.extend(["--data".to_owned(), data.display().to_string()]);
-        // Fewer servers than the usual quorum are still a system to try.
+        // This program makes the folder around it itself.
+        settings.extend(["--data".to_owned(), data.display().to_string(), "--init".to_owned()]);
+        // Fewer servers than the default quorum are still enough for a trial.
         settings.extend(["--quorum".to_owned(), line.providers.min(2).to_string()]);
         settings.extend(["--replicas".to_owned(), line.providers.to_string()]);
-        let mut config: info_server::Config = parsed(settings)?;
+        let mut config: InfoServerConfig = parsed(settings)?;
         config.events.amqp = line.amqp.clone();
-        let app = info_server::App::build(config).await.with_context(port_hint)?;
+        let app = InfoServer::build(config).await.with_context(port_hint)?;
         let info = format!("http://{}", app.local_addr()?).parse()?;
         let password_file = home.join("password");
-        let session = sign_in(app.store(), &password_file).await?;
+        let session = sign_in(app.database(), &password_file).await?;
         let shutdown = Shutdown::new();
         let info_server = Running { task: tokio::spawn(app.run(shutdown.clone())), shutdown };
         let join_secret_file = data.join("join-secret");
@@ -82,9 +87,9 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Starts a file server, or starts it again on the data and the port it had.
+    /// Starts a file server, or restarts it on its data and port.
     async fn start_file_server(&mut self, n: usize) -> anyhow::Result<()> {
-        let server = self.file_servers.get_mut(n).context("there is no such file server")?;
+        let server = self.file_servers.get_mut(n).context("no such file server")?;
         let settings = [
             ("--listen", server.address.to_string()),
             ("--data", server.data.display().to_string()),
@@ -92,7 +97,8 @@ impl Fleet {
             ("--info", self.info.to_string()),
             ("--join-secret-file", self.join_secret_file.display().to_string()),
         ];
-        let settings = settings.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
+        let settings = settings.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
+        let settings = settings.chain(["--init".to_owned()]).collect();
         let mut config: file_server::config::Config = parsed(settings)?;
         config.upstream.amqp = self.amqp.clone();
         let app = file_server::App::build(config).await.with_context(port_hint)?;
@@ -102,7 +108,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Drops the file server on `port` in the middle of whatever it is doing.
+    /// Stops the file server on `port` at once, without finishing its requests.
     pub(crate) async fn drop_file_server(&mut self, port: Option<u16>) -> anyhow::Result<()> {
         let server = self.file_servers.iter_mut().find(|server| Some(server.address.port()) == port);
         match server.and_then(|server| server.running.take()) {
@@ -114,7 +120,7 @@ impl Fleet {
         }
     }
 
-    /// Starts whatever was dropped; whether there was anything.
+    /// Restarts the stopped servers. Returns true if there were any.
     pub(crate) async fn restart_stopped(&mut self) -> anyhow::Result<bool> {
         let stopped: Vec<usize> =
             (0..).zip(&self.file_servers).filter(|(_, server)| server.running.is_none()).map(|(n, _)| n).collect();
@@ -128,7 +134,7 @@ impl Fleet {
         self.file_servers.iter().map(|server| server.address).collect()
     }
 
-    /// Stops everything: file servers first, so that they can say goodbye.
+    /// Stops all servers: the file servers first, so that they can unregister.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         let mut outcome = Ok(());
         for running in self.file_servers.into_iter().filter_map(|server| server.running).chain([self.info_server]) {
@@ -142,34 +148,38 @@ impl Fleet {
 }
 
 fn port_hint() -> &'static str {
-    "cannot start; choose other ports with --port, 0 for any"
+    "cannot start; choose other ports with --port (0 for free ones)"
 }
 
-/// A server's settings, as its own command line would read them.
+/// Parses settings as the server's own command line does.
 fn parsed<C: clap::Args>(settings: Vec<String>) -> anyhow::Result<C> {
-    // The environment is for the programs of this name, not for the servers inside this one.
+    // The environment variables configure the standalone servers, not those inside this program.
     let command = C::augment_args(Command::new("server").no_binary_name(true)).mut_args(|arg| arg.env(None::<&str>));
     Ok(C::from_arg_matches(&command.try_get_matches_from(settings)?)?)
 }
 
-/// The account of whoever runs this, and a login of its own.
-async fn sign_in(store: &Store, password_file: &std::path::Path) -> anyhow::Result<Session> {
+/// Creates the account of the user if there is none, and logs in.
+async fn sign_in(db: &Database, password_file: &std::path::Path) -> anyhow::Result<IssuedSession> {
     if private_file::read(password_file)?.is_none() {
-        let password = Token::generate(Kind::Session).expose().get(5..25).context("a password")?.to_owned();
+        let password =
+            Token::generate(TokenKind::Session).expose().get(5..25).context("cannot generate a password")?.to_owned();
         private_file::write(password_file, format!("{password}\n").as_bytes())?;
     }
     let password = SecretString::from(private_file::read(password_file)?.unwrap_or_default().trim().to_owned());
-    if store.credentials(ACCOUNT).await?.is_none() {
-        info_server::command::add(store, ACCOUNT, Role::Admin, password.expose_secret().to_owned().into()).await?;
+    if db.credentials(ACCOUNT).await?.is_none() {
+        user::add(db, ACCOUNT, Role::Admin, password.expose_secret().to_owned().into()).await?;
     }
-    let account = store.credentials(ACCOUNT).await?.context("the account that was just made")?;
-    ensure!(!account.disabled, "{ACCOUNT} is shut: open it with ddm-info-server user enable {ACCOUNT}");
-    let (token, now) = (Token::generate(Kind::Session), Timestamp::now());
-    let expires_at = now.checked_add(SESSION)?;
-    let mut write = store.write().await?;
+    let account = db.credentials(ACCOUNT).await?.context("the new account is missing")?;
+    ensure!(
+        !account.disabled,
+        "the account {ACCOUNT} is disabled; enable it with `ddm-info-server user enable {ACCOUNT}`"
+    );
+    let (token, now) = (Token::generate(TokenKind::Session), Timestamp::now());
+    let expires_at = now.checked_add(SESSION_LIFETIME)?;
+    let mut write = db.write().await?;
     let (token_hash, user_id) = (token.hash(), account.user_id);
     let new = NewSession { token_hash, user_id, expires_at, address: None, zone: None };
-    accounts::add_session(&mut write, &new, now).await?;
+    store::add_session(&mut write, &new, now).await?;
     write.commit().await?;
-    Ok(Session { token, expires_at })
+    Ok(IssuedSession { token, expires_at })
 }

@@ -21,7 +21,7 @@ async fn main() -> ExitCode {
     match run(line).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ddm-local: {error:#}");
+            eprintln!("ddm-local: {}", wire::name::escaped_lines(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
@@ -30,18 +30,18 @@ async fn main() -> ExitCode {
 async fn run(line: CommandLine) -> anyhow::Result<()> {
     line.telemetry.install()?;
     let shutdown = Shutdown::new();
-    let signals = tokio::spawn(shutdown.clone().follow_signals(lifecycle::shutdown::GRACE));
-    // Kept until the end: with --once and no --data it is a folder that goes with it.
+    let signals = tokio::spawn(shutdown.clone().follow_signals_and_hangup(lifecycle::shutdown::GRACE));
+    // Lives until the end: with --once and no --data, dropping it deletes the folder.
     let home = cli::Home::choose(&line)?;
     let mut fleet = Fleet::start(&line, &home).await?;
-    let told = tokio::select! {
-        told = show::run(&line, &home, &mut fleet) => told,
+    let outcome = tokio::select! {
+        outcome = show::run(&line, &home, &mut fleet) => outcome,
         () = shutdown.finishing().cancelled() => Ok(()),
     };
-    if told.is_ok() && !line.once {
+    if outcome.is_ok() && !line.once {
         shutdown.finishing().cancelled().await;
     }
     let stopped = fleet.stop().await;
     signals.abort();
-    told.and(stopped)
+    outcome.and(stopped)
 }

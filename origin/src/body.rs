@@ -1,4 +1,4 @@
-//! The bytes of an answer: as many as were promised, and at a speed that comes to an end.
+//! The body of a response: exactly as many bytes as were promised, at a speed that guarantees an end.
 
 use std::time::Duration;
 
@@ -6,87 +6,101 @@ use bytes::Bytes;
 use reqwest::Response;
 use tokio::time::{Instant, timeout};
 
-use crate::{Fault, Limits};
+use crate::{error::OriginError, limits::Limits};
 
-/// The bytes of an answer, as they arrive.
+/// The bytes of a response, as they arrive.
 #[derive(Debug)]
 pub struct Body {
     response: Option<Response>,
-    left: Option<u64>,
-    pace: Pace,
+    remaining: Option<u64>,
+    speed: SpeedCheck,
+    /// Bytes that were looked at and not taken.
+    peeked: Option<Bytes>,
 }
 
 impl Body {
-    pub(crate) fn new(response: Response, left: Option<u64>, limits: Limits) -> Self {
-        Self { response: Some(response), left, pace: Pace::new(limits) }
+    pub(crate) fn new(response: Response, remaining: Option<u64>, limits: Limits) -> Self {
+        Self { response: Some(response), remaining, speed: SpeedCheck::new(limits), peeked: None }
     }
 
     pub(crate) fn empty() -> Self {
-        Self { response: None, left: Some(0), pace: Pace::new(Limits::default()) }
+        Self { response: None, remaining: Some(0), speed: SpeedCheck::new(Limits::default()), peeked: None }
     }
 
-    /// Bytes that are still to come, if that is known.
-    pub const fn left(&self) -> Option<u64> {
-        self.left
+    /// Returns how many bytes are still to come, if that is known.
+    pub const fn remaining(&self) -> Option<u64> {
+        self.remaining
     }
 
-    /// The next bytes; `None` when all have come. What it was waiting for is not lost when it is dropped.
+    /// Returns the next bytes, or `None` at the end. Dropping the future loses no bytes.
     ///
     /// # Errors
-    /// When the connection breaks, when more or less comes than was promised, or when it comes too slowly.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
+    /// When the connection breaks, when more or fewer bytes arrive than were promised, or when they arrive too slowly.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, OriginError> {
+        if let Some(peeked) = self.peeked.take() {
+            return Ok(Some(peeked));
+        }
         loop {
             let Some(response) = &mut self.response else { return Ok(None) };
             let begun = Instant::now();
-            let idle = self.pace.limits.idle;
-            let part = timeout(idle, response.chunk()).await;
-            let part = part.map_err(|_| Fault::unreachable(format!("nothing came for {idle:?}")))??;
+            let limit = self.speed.limits.idle_timeout;
+            let part = timeout(limit, response.chunk()).await;
+            let part = part.map_err(|_| OriginError::unreachable(format!("no byte for {limit:?}")))??;
             let Some(part) = part else { return self.end() };
-            self.pace.took(begun.elapsed(), part.len())?;
+            self.speed.record(begun.elapsed(), part.len())?;
             if part.is_empty() {
                 continue;
             }
-            if let Some(left) = &mut self.left {
+            if let Some(remaining) = &mut self.remaining {
                 let len = u64::try_from(part.len()).unwrap_or(u64::MAX);
-                *left = left.checked_sub(len).ok_or_else(|| Fault::garbled("the body is longer than it should be"))?;
+                let rest = remaining.checked_sub(len);
+                *remaining = rest.ok_or_else(|| OriginError::garbled("the body is longer than it should be"))?;
             }
             return Ok(Some(part));
         }
     }
 
-    fn end(&mut self) -> Result<Option<Bytes>, Fault> {
+    /// Returns the first bytes without taking them; none of an empty body.
+    pub(crate) async fn peek(&mut self) -> Result<&[u8], OriginError> {
+        self.peeked = self.next().await?;
+        Ok(self.peeked.as_deref().unwrap_or_default())
+    }
+
+    fn end(&mut self) -> Result<Option<Bytes>, OriginError> {
         self.response = None;
-        match self.left {
-            Some(left) if left > 0 => Err(Fault::unreachable(format!("the body ended {left} bytes early"))),
+        match self.remaining {
+            Some(remaining) if remaining > 0 => {
+                Err(OriginError::unreachable(format!("the body ended {remaining} bytes early")))
+            }
             _ => Ok(None),
         }
     }
 }
 
-/// The speed of a body over a window of time. Only time that was spent waiting for the origin counts: whoever takes the bytes
-/// may be slow.
+/// The speed of a body over a window of time. Only the time spent waiting for the origin counts: the caller may consume the
+/// bytes slowly.
 #[derive(Debug)]
-struct Pace {
+struct SpeedCheck {
     limits: Limits,
     waited: Duration,
     bytes: u64,
 }
 
-impl Pace {
+impl SpeedCheck {
     const fn new(limits: Limits) -> Self {
         Self { limits, waited: Duration::ZERO, bytes: 0 }
     }
 
-    fn took(&mut self, waited: Duration, bytes: usize) -> Result<(), Fault> {
+    fn record(&mut self, waited: Duration, bytes: usize) -> Result<(), OriginError> {
         self.waited += waited;
         self.bytes = self.bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
-        if self.waited < self.limits.window {
+        if self.waited < self.limits.rate_window {
             return Ok(());
         }
-        let least = self.limits.floor.saturating_mul(self.waited.as_secs().max(1));
+        let least = self.limits.min_rate.saturating_mul(self.waited.as_secs().max(1));
         if self.bytes < least {
             let (bytes, waited) = (self.bytes, self.waited);
-            return Err(Fault::unreachable(format!("too slow: {bytes} bytes in {waited:?}")));
+            return Err(OriginError::unreachable(format!("too slow: {bytes} bytes in {waited:?}")));
         }
         (self.waited, self.bytes) = (Duration::ZERO, 0);
         Ok(())

@@ -1,181 +1,214 @@
 #![doc = include_str!("../README.md")]
 
-mod answer;
-mod ask;
+mod address_policy;
 mod body;
-mod fault;
-mod field;
-mod guard;
-mod names;
-mod reach;
+mod coding;
+mod config;
+mod cookies;
+mod credentials;
+mod error;
+mod headers;
+mod http_date;
+mod lenient;
+mod limits;
+mod name;
+mod netrc;
+mod proxy;
+mod request;
+mod resolver;
+mod response;
+mod routes;
+mod tls;
 mod version;
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc};
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, IF_RANGE, RANGE};
-use wire::{Digest, FileName, OriginUrl, job::Validator, range};
-
-use self::{ask::Asker, guard::Addresses};
-pub use self::{
-    body::Body,
-    fault::Fault,
-    guard::Guard,
-    names::{Names, SystemNames},
-    reach::{OriginsError, Reach},
+use wire::{
+    Digest, FileName, OriginUrl,
+    job::{Validator, VersionEvidence},
+    range,
 };
 
-/// How long things may take at an origin, and how much it may send before it comes to the point.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// For a probe, redirects and all.
-    pub probe: Duration,
-    /// For the opening of one connection, TLS included.
-    pub connect: Duration,
-    /// For the head of one answer, from the request on.
-    pub head: Duration,
-    /// How long a body may bring nothing.
-    pub idle: Duration,
-    /// The time over which a body's speed is judged.
-    pub window: Duration,
-    /// Bytes a second that a body brings at least, over a window. With it every body of known length has a deadline.
-    pub floor: u64,
-    /// Redirects followed for one request.
-    pub redirects: u32,
-}
+pub use self::{
+    address_policy::AddressPolicy,
+    body::Body,
+    config::{OriginConfig, OriginConfigError, parse_timeout},
+    credentials::{Credentials, InvalidCredential},
+    error::{Obstacle, OriginError},
+    limits::{Limits, SERVER_TIMEOUT, USER_TIMEOUT},
+    netrc::Netrc,
+    proxy::{InvalidProxyUrl, PROXY_SCHEMES, parse_proxy_url},
+    resolver::{Resolver, SystemResolver},
+    response::Probe,
+    version::{ContentVersion, Rest, ResumePoint},
+};
+use self::{
+    request::{FinalResponse, RequestSender},
+    response::WholeHead,
+};
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            probe: Duration::from_secs(15),
-            connect: Duration::from_secs(5),
-            head: Duration::from_secs(10),
-            idle: Duration::from_secs(10),
-            window: Duration::from_secs(20),
-            floor: 4 << 10,
-            redirects: 10,
-        }
-    }
-}
-
-/// The way to origins. Cheap to clone; its clones share their connections.
+/// A client for origins. Cheap to clone; its clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Origins {
-    asker: Arc<Asker>,
+    sender: Arc<RequestSender>,
 }
 
-/// What an origin says of a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Probe {
-    /// Bytes in it, if the origin says so.
-    pub size: Option<u64>,
-    /// Whether it answered a range with that range.
-    pub ranges: bool,
-    /// Which version it is.
-    pub validator: Validator,
-    /// Its SHA-256, if the origin says so.
-    pub sha256: Option<Digest>,
-    /// The name that the origin or the URL gives, made safe.
-    pub name: FileName,
-    /// Scheme, host and port of whoever answered in the end: connections are counted by it.
-    pub origin: String,
-}
-
-/// The version that ranges are wanted of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
-    /// Bytes in the whole content.
-    pub size: u64,
-    /// Which version.
-    pub validator: Validator,
-}
-
-/// All of a content, or all that follows what one had.
+/// A whole file, or all of it that follows a [`ResumePoint`].
 #[derive(Debug)]
-pub struct Whole {
-    /// Where the body begins: what was asked for, or 0 when the origin has another version or serves no ranges.
+pub struct WholeBody {
+    /// Offset of the body's first byte: that of the resume point, or 0 when the origin has another version or does not
+    /// support ranges.
     pub start: u64,
-    /// Bytes in the whole content, if the origin says so. Without it nobody can tell whether all has come.
+    /// Bytes in the whole file, if the origin states it. Without it a truncated body cannot be told from a complete one.
     pub size: Option<u64>,
-    /// Which version.
+    /// The validator of this version.
     pub validator: Validator,
-    /// Its SHA-256, if the origin says so.
+    /// All that the origin states of this version.
+    pub evidence: VersionEvidence,
+    /// The SHA-256 of the file, if the origin states it.
     pub sha256: Option<Digest>,
-    /// The name that the origin or the URL gives, made safe.
+    /// The name that the origin or the URL gives the file, made safe.
     pub name: FileName,
     /// The bytes.
     pub body: Body,
 }
 
 impl Origins {
+    /// Creates a client with the default limits and the resolver of the system.
+    ///
     /// # Errors
     /// When the proxy's URL or the file of certificates cannot be used.
-    pub fn new(reach: &Reach, guard: Guard) -> Result<Self, OriginsError> {
-        Self::with(reach, guard, Limits::default(), Arc::new(SystemNames))
+    pub fn new(config: &OriginConfig, policy: AddressPolicy) -> Result<Self, OriginConfigError> {
+        Self::with(config, policy, config.limits(), Arc::new(SystemResolver::default()))
     }
 
-    /// As [`Self::new`], with other limits and another way to find the addresses of names.
+    /// Creates a client of a program that fetches for its own user: with the user's credentials, from every address that the
+    /// machine reaches. Redirects of public servers lead to public servers, unless the user allowed the network.
     ///
     /// # Errors
     /// See [`Self::new`].
-    pub fn with(reach: &Reach, guard: Guard, limits: Limits, names: Arc<dyn Names>) -> Result<Self, OriginsError> {
-        let addresses = Addresses::new(guard, reach.origin_allow.clone());
-        let client = reach.client(&addresses, limits, names)?;
-        Ok(Self { asker: Arc::new(Asker::new(client, addresses, limits)) })
+    pub fn for_user(config: &OriginConfig, credentials: Credentials) -> Result<Self, OriginConfigError> {
+        let limits = Limits::of_user(config.origin_timeout.unwrap_or(USER_TIMEOUT));
+        Self::build(config, AddressPolicy::Anywhere, limits, Arc::new(SystemResolver::default()), credentials)
     }
 
-    /// What the origin says of the file: one GET of its first byte.
+    /// Creates a client with other limits and another resolver.
     ///
     /// # Errors
-    /// With the class of what is wrong.
-    pub async fn probe(&self, url: &OriginUrl) -> Result<Probe, Fault> {
+    /// See [`Self::new`].
+    pub fn with(
+        config: &OriginConfig,
+        policy: AddressPolicy,
+        limits: Limits,
+        resolver: Arc<dyn Resolver>,
+    ) -> Result<Self, OriginConfigError> {
+        Self::build(config, policy, limits, resolver, Credentials::default())
+    }
+
+    fn build(
+        config: &OriginConfig,
+        policy: AddressPolicy,
+        limits: Limits,
+        resolver: Arc<dyn Resolver>,
+        credentials: Credentials,
+    ) -> Result<Self, OriginConfigError> {
+        let routes = config.routes(policy, limits, &resolver, credentials.identity.clone())?;
+        Ok(Self { sender: Arc::new(RequestSender::new(routes, credentials, limits)) })
+    }
+
+    /// Returns what the origin states about the file, by one GET of its first byte.
+    ///
+    /// # Errors
+    /// [`OriginError`] with the class of the failure.
+    pub async fn probe(&self, url: &OriginUrl) -> Result<Probe, OriginError> {
         let mut headers = range_header(&(0..1));
-        for (name, value) in [("want-repr-digest", "sha-256=10"), ("want-digest", "sha-256")] {
-            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        let limit = self.asker.limits().probe;
-        let asked = tokio::time::timeout(limit, self.asker.ask(url, &headers)).await;
-        let answer = asked.map_err(|_| Fault::unreachable(format!("no answer within {limit:?}")))??;
-        answer::probe(url, &answer.at, answer.response.status(), answer.response.headers())
+        want_digest(&mut headers);
+        let limit = self.sender.limits().probe_timeout;
+        let answered = tokio::time::timeout(limit, self.sender.get(url, &headers)).await;
+        let answer = answered.map_err(|_| OriginError::unreachable(format!("no response within {limit:?}")))??;
+        response::check_probe(url, &answer.url, answer.response.status(), answer.response.headers())
     }
 
-    /// The bytes `range` of the version `wanted`, exactly.
+    /// Requests exactly the bytes `range` of `version`.
     ///
     /// # Errors
-    /// With the class of what is wrong: *changed* for another version, *no-ranges* when the origin sends all of it.
-    pub async fn range(&self, url: &OriginUrl, wanted: &Wanted, range: Range<u64>) -> Result<Body, Fault> {
+    /// [`OriginError`] with the class of the failure: *changed* for another version, *no-ranges* when the origin sends the
+    /// whole file.
+    pub async fn range(
+        &self,
+        url: &OriginUrl,
+        version: &ContentVersion,
+        range: Range<u64>,
+    ) -> Result<Body, OriginError> {
         if range.is_empty() {
             return Ok(Body::empty());
         }
         let mut headers = range_header(&range);
-        condition(&mut headers, &wanted.validator);
-        let answer = self.asker.ask(url, &headers).await?;
-        answer::range(&answer.at, answer.response.status(), answer.response.headers(), wanted, &range)?;
-        Ok(Body::new(answer.response, Some(range.end - range.start), self.asker.limits()))
+        add_condition(&mut headers, &version.validator);
+        let answer = self.sender.get(url, &headers).await?;
+        response::check_range(&answer.url, answer.response.status(), answer.response.headers(), version, &range)?;
+        Ok(Body::new(answer.response, Some(range.end - range.start), self.sender.limits()))
     }
 
-    /// All of it; with `resume`, what follows the first so many bytes of that version, if the origin still has it.
+    /// Requests the whole file, or only what follows `resume` if the origin still has that version.
     ///
     /// # Errors
-    /// With the class of what is wrong.
-    pub async fn whole(&self, url: &OriginUrl, resume: Option<(u64, Validator)>) -> Result<Whole, Fault> {
-        // What cannot be told from another version is not resumed.
-        let resume = resume.filter(|(from, validator)| *from > 0 && *validator != Validator::None);
+    /// [`OriginError`] with the class of the failure.
+    pub async fn whole(&self, url: &OriginUrl, resume: Option<ResumePoint>) -> Result<WholeBody, OriginError> {
+        // A version without a validator cannot be told from another one, so it is not resumed.
+        let resume = resume.filter(|resume| resume.offset > 0 && resume.validator != Validator::None);
         let mut headers = HeaderMap::new();
-        if let Some((from, validator)) = &resume {
-            let value = HeaderValue::try_from(format!("bytes={from}-"));
+        want_digest(&mut headers);
+        if let Some(resume) = &resume {
+            let value = HeaderValue::try_from(format!("bytes={}-", resume.offset));
             headers.extend(value.ok().map(|value| (RANGE, value)));
-            condition(&mut headers, validator);
+            add_condition(&mut headers, &resume.validator);
         }
-        let answer = self.asker.ask(url, &headers).await?;
+        let answer = self.sender.get(url, &headers).await?;
         let (status, fields) = (answer.response.status(), answer.response.headers());
-        let told = answer::whole(url, &answer.at, status, fields, resume.as_ref())?;
-        let left = told.size.map(|size| size.saturating_sub(told.start));
-        let body = match left {
+        let head = response::check_whole(url, &answer.url, status, fields, resume.as_ref())?;
+        self.body_of(answer, head).await
+    }
+
+    /// Requests the rest of a file of which the caller has bytes beyond the offset, to compare them.
+    ///
+    /// # Errors
+    /// [`OriginError`] with the class of the failure: *changed* for another version, *no-ranges* when the origin sends the
+    /// whole file.
+    pub async fn rest(&self, url: &OriginUrl, rest: &Rest) -> Result<WholeBody, OriginError> {
+        let mut headers = HeaderMap::new();
+        want_digest(&mut headers);
+        headers.extend(HeaderValue::try_from(format!("bytes={}-", rest.offset)).ok().map(|value| (RANGE, value)));
+        let answer = self.sender.get(url, &headers).await?;
+        let (status, fields) = (answer.response.status(), answer.response.headers());
+        let head = response::check_rest(url, &answer.url, status, fields, rest)?;
+        self.body_of(answer, head).await
+    }
+
+    async fn body_of(&self, answer: FinalResponse, head: WholeHead) -> Result<WholeBody, OriginError> {
+        let WholeHead { start, size, validator, evidence, sha256, name } = head;
+        let suspect = coding::suspect(&answer.url, answer.response.headers());
+        let mut body = match size.map(|size| size.saturating_sub(start)) {
             Some(0) => Body::empty(),
-            left => Body::new(answer.response, left, self.asker.limits()),
+            remaining => Body::new(answer.response, remaining, self.sender.limits()),
         };
-        let answer::Told { start, size, validator, sha256, name } = told;
-        Ok(Whole { start, size, validator, sha256, name, body })
+        if let Some(coding) = suspect
+            && start == 0
+            && coding.may_begin(body.peek().await?)
+        {
+            return Err(OriginError::garbled(
+                "the origin compresses the text although that was not asked for (Content-Encoding); curl --compressed decodes it",
+            ));
+        }
+        Ok(WholeBody { start, size, validator, evidence, sha256, name, body })
+    }
+}
+
+/// Asks for the SHA-256 of the whole file (RFC 9530, RFC 3230).
+fn want_digest(headers: &mut HeaderMap) {
+    for (name, value) in [("want-repr-digest", "sha-256=10"), ("want-digest", "sha-256")] {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
 }
 
@@ -183,8 +216,8 @@ fn range_header(range: &Range<u64>) -> HeaderMap {
     HeaderMap::from_iter(HeaderValue::try_from(range::request(range)).ok().map(|value| (RANGE, value)))
 }
 
-/// Has the origin send the range of this very version, and else all of what it has now.
-fn condition(headers: &mut HeaderMap, validator: &Validator) {
+/// Adds `If-Range`: the origin sends the range only of this very version, and otherwise the whole of its present one.
+fn add_condition(headers: &mut HeaderMap, validator: &Validator) {
     let text = match validator {
         Validator::Etag(tag) => tag,
         Validator::LastModified(date) => date,

@@ -1,25 +1,54 @@
-//! Strong validators: what tells one version of a content from every other (RFC 9110 §8.8).
+//! Versions of a file at an origin, told apart by strong validators (RFC 9110 §8.8).
 
 use std::time::Duration;
 
-use jiff::{Timestamp, fmt::rfc2822};
 use reqwest::header::{DATE, ETAG, HeaderMap, LAST_MODIFIED};
-use wire::job::Validator;
+use wire::job::{Validator, VersionEvidence};
 
-use crate::field::single;
+use crate::{headers::single, http_date};
 
-/// The longest entity tag that is kept.
-const MAX_TAG: usize = 512;
-/// How much older than the answer a date of modification must be: clocks differ, and a file may change twice within a second
-/// (§8.8.2.2).
-const SETTLED: Duration = Duration::from_secs(60);
+/// Longest entity tag that is kept.
+const MAX_ETAG_LEN: usize = 512;
+/// Least age of a modification date, by the date of the response: clocks differ, and a file may change twice within a
+/// second (§8.8.2.2).
+const MIN_LAST_MODIFIED_AGE: Duration = Duration::from_secs(60);
 
-/// The strong validator in an answer, if there is one.
+/// A version of a file at an origin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContentVersion {
+    /// Bytes in the whole file.
+    pub size: u64,
+    /// The validator of this version.
+    pub validator: Validator,
+}
+
+/// The point at which an earlier download of a file was interrupted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResumePoint {
+    /// Bytes that were received.
+    pub offset: u64,
+    /// The validator of the version that they belong to.
+    pub validator: Validator,
+}
+
+/// The rest of a file whose origin gives no strong validator, or whose servers make different ones of the same content. The caller
+/// requests bytes that it has, too, and compares them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rest {
+    /// Offset of the first byte that is requested.
+    pub offset: u64,
+    /// The properties that the version had.
+    pub evidence: VersionEvidence,
+    /// Set if the entity tag may differ, because the SHA-256 of the file is known.
+    pub tags_may_differ: bool,
+}
+
+/// Returns the strong validator of a response, if there is one.
 pub(crate) fn validator(headers: &HeaderMap) -> Validator {
     if let Some(tag) = single(headers, &ETAG).filter(|tag| is_strong(tag)) {
         return Validator::Etag(tag.to_owned());
     }
-    // A weak tag says that the origin does not stand for every byte: then neither does the date.
+    // A weak tag means that the origin does not vouch for every byte: then its date does not either.
     if headers.contains_key(ETAG) {
         return Validator::None;
     }
@@ -29,46 +58,51 @@ pub(crate) fn validator(headers: &HeaderMap) -> Validator {
     }
 }
 
-/// Whether an answer is of the version that `wanted` names.
-pub(crate) fn same(wanted: &Validator, headers: &HeaderMap) -> Compared {
-    let (found, wanted) = match wanted {
-        Validator::None => return Compared::Same,
+/// Returns all that a response states of its version; `size` is that of the whole file.
+pub(crate) fn evidence(headers: &HeaderMap, size: Option<u64>) -> VersionEvidence {
+    let field =
+        |name| single(headers, name).filter(|text| !text.is_empty() && text.len() <= MAX_ETAG_LEN).map(str::to_owned);
+    VersionEvidence { size, last_modified: field(&LAST_MODIFIED), etag: field(&ETAG) }
+}
+
+/// Compares the validator of a response with `expected`.
+pub(crate) fn compare(expected: &Validator, headers: &HeaderMap) -> VersionMatch {
+    let (found, expected) = match expected {
+        Validator::None => return VersionMatch::Same,
         Validator::Etag(tag) => (single(headers, &ETAG), tag),
         Validator::LastModified(date) => (single(headers, &LAST_MODIFIED), date),
     };
     match found {
-        None => Compared::Untold,
-        Some(found) if found == wanted => Compared::Same,
-        Some(_) => Compared::Other,
+        None => VersionMatch::NotStated,
+        Some(found) if found == expected => VersionMatch::Same,
+        Some(_) => VersionMatch::Different,
     }
 }
 
-/// How two versions compare.
+/// The result of a comparison of two versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Compared {
+pub(crate) enum VersionMatch {
     Same,
-    Other,
-    Untold,
+    Different,
+    /// The response has no such validator.
+    NotStated,
 }
 
-/// A quoted tag without `W/` (§8.8.3).
+/// Returns true for a quoted tag without `W/` (§8.8.3).
 fn is_strong(tag: &str) -> bool {
     let inner = tag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     let is_tag_char = |byte: u8| byte == 0x21 || (0x23..=0x7e).contains(&byte);
-    tag.len() <= MAX_TAG && inner.is_some_and(|inner| !inner.is_empty() && inner.bytes().all(is_tag_char))
+    tag.len() <= MAX_ETAG_LEN && inner.is_some_and(|inner| !inner.is_empty() && inner.bytes().all(is_tag_char))
 }
 
+/// Returns true if a file modified at that date cannot have changed again by the date of the response.
 fn is_settled(modified: &str, date: &str) -> bool {
-    match (date_of(modified), date_of(date)) {
-        (Some(modified), Some(date)) => modified.saturating_add(SETTLED).is_ok_and(|settled| settled <= date),
+    match (http_date::parse(modified), http_date::parse(date)) {
+        (Some(modified), Some(date)) => {
+            modified.saturating_add(MIN_LAST_MODIFIED_AGE).is_ok_and(|settled| settled <= date)
+        }
         _ => false,
     }
-}
-
-/// An HTTP date, in the one form that is still made (§5.6.7).
-pub(crate) fn date_of(text: &str) -> Option<Timestamp> {
-    let is_current = text.len() == 29 && text.ends_with(" GMT");
-    is_current.then(|| rfc2822::parse(text).ok().map(|zoned| zoned.timestamp())).flatten()
 }
 
 #[cfg(test)]
@@ -87,7 +121,7 @@ mod tests {
     #[test]
     fn only_a_quoted_tag_without_w_is_strong() {
         assert_eq!(found(&[("etag", "\"a-1\"")]), Validator::Etag("\"a-1\"".into()));
-        let long = format!("\"{}\"", "x".repeat(MAX_TAG));
+        let long = format!("\"{}\"", "x".repeat(MAX_ETAG_LEN));
         for weak in ["W/\"a\"", "w/\"a\"", "a", "\"a", "a\"", "\"a\"b\"", "\"\"", "\"a b\"", "", &long] {
             assert_eq!(found(&[("etag", weak), ("last-modified", OLD), ("date", NOW)]), Validator::None, "{weak}");
         }
@@ -118,10 +152,13 @@ mod tests {
         let answer =
             |name: &'static str, value: &str| HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]);
         let tag = Validator::Etag("\"a\"".into());
-        assert_eq!(same(&tag, &answer("etag", "\"a\"")), Compared::Same);
-        assert_eq!(same(&tag, &answer("etag", "W/\"a\"")), Compared::Other);
-        assert_eq!(same(&tag, &answer("last-modified", OLD)), Compared::Untold);
-        assert_eq!(same(&Validator::LastModified(OLD.into()), &answer("last-modified", NOW)), Compared::Other);
-        assert_eq!(same(&Validator::None, &answer("etag", "\"a\"")), Compared::Same);
+        assert_eq!(compare(&tag, &answer("etag", "\"a\"")), VersionMatch::Same);
+        assert_eq!(compare(&tag, &answer("etag", "W/\"a\"")), VersionMatch::Different);
+        assert_eq!(compare(&tag, &answer("last-modified", OLD)), VersionMatch::NotStated);
+        assert_eq!(
+            compare(&Validator::LastModified(OLD.into()), &answer("last-modified", NOW)),
+            VersionMatch::Different
+        );
+        assert_eq!(compare(&Validator::None, &answer("etag", "\"a\"")), VersionMatch::Same);
     }
 }

@@ -1,4 +1,4 @@
-//! What a catalogue of a million files on a thousand servers costs, beside a small one, on real info-servers: see benchmarks/catalogue.
+//! Cost of a catalogue of a million files on a thousand servers, beside a small one, on real info-servers: see benchmarks/catalogue.
 
 #![expect(
     clippy::print_stdout,

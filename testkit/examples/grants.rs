@@ -23,7 +23,7 @@ use serde_json::Value;
 /// Unless the first argument says otherwise.
 const CONNECTIONS: usize = 128;
 const TIME: Duration = Duration::from_secs(30);
-/// How many of the tokens made last are looked for on every server.
+/// Number of the last tokens that are looked for on every server.
 const LAST: usize = 100;
 
 #[tokio::main]
@@ -67,7 +67,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What one connection got.
+/// Answers that one connection received.
 struct Asked {
     count: usize,
     last: Vec<String>,
@@ -87,7 +87,7 @@ async fn ask(cluster: &Cluster, id: &str, until: Instant) -> anyhow::Result<Aske
     Ok(asked)
 }
 
-/// How long after an answer its token opens the file on every server, and the servers' addresses.
+/// Returns the times from an answer until its token opens the file on every server, and the servers' addresses.
 async fn probe(cluster: &Cluster, id: &str, until: Instant) -> anyhow::Result<(Vec<Duration>, Vec<String>)> {
     let (mut waits, mut urls) = (Vec::new(), Vec::new());
     while Instant::now() < until {

@@ -28,9 +28,9 @@ use rand::{Rng as _, SeedableRng as _, rngs::SmallRng};
 use serde_json::Value;
 use wire::FileId;
 
-const PATIENCE: Duration = Duration::from_secs(1800);
+const STEP_TIMEOUT: Duration = Duration::from_secs(1800);
 
-/// What one download took.
+/// Time and bytes of one download.
 struct Taken {
     wall: Duration,
     /// Until the info-server knew that all was fetched.
@@ -86,7 +86,7 @@ async fn main() -> anyhow::Result<()> {
 
 async fn fetch(content: &Bytes, mbit: u64, workers: usize, kill: bool) -> anyhow::Result<Taken> {
     let net = Net::start(&["eu"])?.context("namespaces")?;
-    let (cluster, origin) = scene(&net, content, mbit, workers).await?;
+    let (cluster, origin) = fixture(&net, content, mbit, workers).await?;
     let mut cluster = cluster;
     let (url, begun) = (origin.url().to_string(), Instant::now());
     let client = cluster.spawn_client(&["--json", "-o", "got.bin", &url])?;
@@ -124,7 +124,7 @@ async fn fetch(content: &Bytes, mbit: u64, workers: usize, kill: bool) -> anyhow
 }
 
 /// Workers with capped links, and an origin that has none.
-async fn scene(net: &Arc<Net>, content: &Bytes, mbit: u64, workers: usize) -> anyhow::Result<(Cluster, Rogue)> {
+async fn fixture(net: &Arc<Net>, content: &Bytes, mbit: u64, workers: usize) -> anyhow::Result<(Cluster, Rogue)> {
     let allow = vec!["--origin-allow".to_owned(), "10.0.0.0/8".to_owned()];
     let plan = Plan {
         net: Some(net.clone()),
@@ -142,14 +142,14 @@ async fn scene(net: &Arc<Net>, content: &Bytes, mbit: u64, workers: usize) -> an
     // The test's own address in the net.
     let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, octet, 0, 254)), 0);
     let origin = Rogue::start_at(address, FileId::new(), content.clone()).await?;
-    eventually("all workers are reachable", PATIENCE, async || {
+    eventually("all workers are reachable", STEP_TIMEOUT, async || {
         Ok((cluster.server_ids().await?.len() == workers).then_some(()))
     })
     .await?;
     Ok((cluster, origin))
 }
 
-/// How much of the one job's file is fetched.
+/// Returns the fetched share of the one job's file, 0 to 1.
 async fn progress(cluster: &Cluster) -> anyhow::Result<f64> {
     let list: Value = cluster.get("/v1/jobs").await?;
     let job = &list["jobs"][0];

@@ -17,12 +17,12 @@ use tokio::{
 use wire::{
     ServerId, Zone,
     id::InstanceId,
-    server::{Heartbeat, Identity},
-    token::{Kind, Token},
+    server::{Heartbeat, ServerIdentity},
+    token::{Token, TokenKind},
 };
 
 /// As real ones do.
-const INTERVAL: Duration = Duration::from_secs(3);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
 /// Room that each one says it has, in bytes.
 const FREE: u64 = 1 << 44;
 /// Registrations on their way at once.
@@ -44,12 +44,12 @@ struct Member {
     token: Token,
 }
 
-/// What became of heartbeats.
+/// Outcome of heartbeats.
 #[derive(Debug, Clone, Default)]
 pub struct Beats {
-    /// How long each accepted one took.
+    /// Time that each accepted heartbeat took.
     pub took: Vec<Duration>,
-    /// How many were not accepted.
+    /// Number of heartbeats that were not accepted.
     pub failed: usize,
 }
 
@@ -64,7 +64,7 @@ impl Fleet {
         let mut members = BTreeMap::new();
         for (n, zone) in zones.iter().cycle().take(count).enumerate() {
             let member =
-                Member { zone: zone.clone(), instance: InstanceId::new(), token: Token::generate(Kind::Server) };
+                Member { zone: zone.clone(), instance: InstanceId::new(), token: Token::generate(TokenKind::Server) };
             members.insert(format!("sim-{n:04}").parse()?, member);
         }
         let members = Arc::new(members);
@@ -90,14 +90,15 @@ impl Fleet {
         let beats = Arc::new(Mutex::new(Beats::default()));
         for (n, id) in members.keys().enumerate() {
             // Spread over the interval, as servers that started one after another are.
-            let offset = INTERVAL.mul_f64(f64::from(u32::try_from(n)?) / f64::from(u32::try_from(members.len())?));
-            let url = format!("{info}/v1/servers/{id}");
-            tasks.spawn(keep_beating(
-                (http.clone(), url),
-                (members.clone(), id.clone(), address),
-                offset,
-                beats.clone(),
-            ));
+            let offset =
+                HEARTBEAT_INTERVAL.mul_f64(f64::from(u32::try_from(n)?) / f64::from(u32::try_from(members.len())?));
+            let sender = Heartbeats {
+                http: http.clone(),
+                url: format!("{info}/v1/servers/{id}"),
+                beat: members[id].heartbeat(id, address)?,
+                token: members[id].token.clone(),
+            };
+            tasks.spawn(sender.keep_beating(offset, beats.clone()));
         }
         Ok(Self { members, beats, _tasks: tasks })
     }
@@ -107,7 +108,7 @@ impl Fleet {
         self.members.keys()
     }
 
-    /// What became of the heartbeats since this was asked last.
+    /// Returns the outcome of the heartbeats since the last call.
     pub fn beats(&self) -> Beats {
         std::mem::take(&mut *self.beats.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -128,26 +129,29 @@ impl Member {
     }
 }
 
-async fn keep_beating(
-    (http, url): (reqwest::Client, String),
-    (members, id, address): (Arc<BTreeMap<ServerId, Member>>, ServerId, SocketAddr),
-    offset: Duration,
-    beats: Arc<Mutex<Beats>>,
-) {
-    let Some(member) = members.get(&id) else { return };
-    let Ok(beat) = member.heartbeat(&id, address) else { return };
-    tokio::time::sleep(offset).await;
-    let mut ticks = tokio::time::interval(INTERVAL);
-    loop {
-        ticks.tick().await;
-        let begun = Instant::now();
-        let answer = http.put(&url).bearer_auth(member.token.expose()).json(&beat).send().await;
-        let accepted = answer.is_ok_and(|answer| answer.status().is_success());
-        let mut beats = beats.lock().unwrap_or_else(PoisonError::into_inner);
-        if accepted {
-            beats.took.push(begun.elapsed());
-        } else {
-            beats.failed += 1;
+/// Sender of one member's heartbeats.
+struct Heartbeats {
+    http: reqwest::Client,
+    url: String,
+    beat: Heartbeat,
+    token: Token,
+}
+
+impl Heartbeats {
+    async fn keep_beating(self, offset: Duration, beats: Arc<Mutex<Beats>>) {
+        tokio::time::sleep(offset).await;
+        let mut ticks = tokio::time::interval(HEARTBEAT_INTERVAL);
+        loop {
+            ticks.tick().await;
+            let begun = Instant::now();
+            let answer = self.http.put(&self.url).bearer_auth(self.token.expose()).json(&self.beat).send().await;
+            let accepted = answer.is_ok_and(|answer| answer.status().is_success());
+            let mut beats = beats.lock().unwrap_or_else(PoisonError::into_inner);
+            if accepted {
+                beats.took.push(begun.elapsed());
+            } else {
+                beats.failed += 1;
+            }
         }
     }
 }
@@ -176,7 +180,7 @@ async fn answer(mut peer: TcpStream, members: &BTreeMap<ServerId, Member>) -> an
     let id = head.strip_prefix("GET /").and_then(|rest| rest.split('/').next()).and_then(|id| id.parse().ok());
     let found = id.and_then(|id: ServerId| Some((members.get(&id)?.instance, id)));
     let (status, body) = match found {
-        Some((instance, server)) => ("200 OK", serde_json::to_string(&Identity { server, instance })?),
+        Some((instance, server)) => ("200 OK", serde_json::to_string(&ServerIdentity { server, instance })?),
         None => ("404 Not Found", "{}".to_owned()),
     };
     let len = body.len();

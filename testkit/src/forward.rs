@@ -63,12 +63,12 @@ impl Forward {
         Ok(Self { address, state, task })
     }
 
-    /// Where it listens.
+    /// Returns the address it listens on.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What it passed on so far, in order.
+    /// Returns the requests passed on so far, in order.
     pub fn passed(&self) -> Vec<Passed> {
         self.state.passed().clone()
     }

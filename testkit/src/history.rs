@@ -1,4 +1,4 @@
-//! What a cluster promised, and whether it kept it. [`crate::cluster::Cluster`] writes down what goes through it and judges
+//! Promises that a cluster made, and a judge of them. [`crate::cluster::Cluster`] records what goes through it and judges
 //! when it is dropped, so no row can forget to.
 
 mod logs;
@@ -13,17 +13,18 @@ use std::{
 use reqwest::Method;
 use serde_json::Value;
 
+use remains::MAX_HASHED;
 pub(crate) use remains::{Remains, leftovers};
 
-/// Larger files are left to the rows that make them: hashing them again takes longer than all else.
-const MAX_HASHED: u64 = 1 << 30;
+/// Disks that an acknowledged file stands on, if as many servers acknowledged it.
+const DISKS: usize = 2;
 
-/// What is judged at the end of every row.
+/// Promise that is judged at the end of every row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Promise {
-    /// What stands under the name of a download is what was published, and no `.part` stands beside a finished one (P1).
+    /// The file under the name of a download is the published one, and no `.part` is left beside a finished one (P1).
     RightBytes,
-    /// What was acknowledged as published is in the catalogue, and whole on one disk at least (P2).
+    /// An acknowledged publication is in the catalogue, and whole on two disks, or on one if no more were acknowledged (P2).
     NothingLost,
     /// A revoked token opens nothing (P7).
     RevokedIsRevoked,
@@ -33,7 +34,7 @@ pub enum Promise {
     NoSecretsInLogs,
 }
 
-/// What was promised so far.
+/// Promises made so far.
 #[derive(Debug, Default)]
 pub(crate) struct History(Mutex<Record>);
 
@@ -53,6 +54,8 @@ struct Record {
 struct Published {
     name: String,
     sha256: String,
+    /// Disks that it must stand on.
+    disks: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -61,11 +64,11 @@ struct Token {
     file: String,
 }
 
-/// What a file under a final name may hold.
+/// Content that a file under a final name may hold.
 #[derive(Debug, Clone, Default)]
 struct Download {
     allowed: BTreeSet<String>,
-    /// Whether the last one ended well, if that is known.
+    /// Outcome of the last download, if it is known.
     whole: Option<bool>,
 }
 
@@ -85,11 +88,11 @@ impl History {
         }
     }
 
-    /// The publisher was told that the file is published.
-    pub(crate) fn published(&self, id: &str, path: &Path) -> anyhow::Result<()> {
+    /// The publisher was told that so many servers hold the file.
+    pub(crate) fn published(&self, id: &str, path: &Path, servers: usize) -> anyhow::Result<()> {
         if std::fs::metadata(path)?.len() <= MAX_HASHED {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let published = Published { name, sha256: remains::sha256(path)? };
+            let published = Published { name, sha256: remains::sha256(path)?, disks: servers.clamp(1, DISKS) };
             self.record().published.insert(id.to_owned(), published);
         }
         Ok(())
@@ -143,7 +146,7 @@ impl History {
         }
     }
 
-    /// What was not kept, in words. Ends within seconds, whatever state the system is in.
+    /// Returns the broken promises in words. Ends within seconds, in whatever state the system is.
     pub(crate) fn judge(&self, remains: &Remains<'_>) -> Vec<String> {
         let record = self.record();
         let mut broken = Vec::new();
@@ -170,7 +173,7 @@ impl History {
 /// Commands that name a file and fetch none of its bytes.
 const ABOUT_FILES: [&str; 4] = ["info", "metalink", "preheat", "replicas"];
 
-/// Where a download goes.
+/// Returns the path that a download is written to.
 fn target(folder: &Path, args: &[&str], name: &str) -> PathBuf {
     let told = args.windows(2).find(|pair| matches!(pair[0], "-o" | "--output")).map(|pair| folder.join(pair[1]));
     match told {
@@ -202,8 +205,9 @@ impl Record {
         let mut lost = Vec::new();
         let kept = self.published.iter().filter(|(id, _)| !self.removed.contains(*id));
         for (id, published) in kept.clone() {
-            if !remains::is_on_a_disk(remains.folder, id, &published.sha256)? {
-                lost.push(format!("{id} was acknowledged and stands whole on no disk"));
+            let disks = remains.disks_with(id, &published.sha256, published.disks)?;
+            if disks < published.disks {
+                lost.push(format!("{id} was acknowledged and stands whole on {disks} disks of {}", published.disks));
             }
         }
         for (id, published) in kept {
@@ -234,13 +238,13 @@ mod tests {
     const ID: &str = "01890000-0000-7000-8000-000000000000";
 
     /// A publication of `x.bin` that one disk holds, and a download of it to `got.bin`.
-    fn scene(on_disk: &[u8], got: &[u8]) -> (tempfile::TempDir, History) {
+    fn fixture(on_disk: &[u8], got: &[u8]) -> (tempfile::TempDir, History) {
         let (folder, history) = (tempfile::tempdir().unwrap(), History::default());
         let path = |name: &str| folder.path().join(name);
         std::fs::create_dir_all(path("file-server-0/files/00")).unwrap();
         std::fs::write(path("file-server-0/files/00").join(ID), on_disk).unwrap();
         std::fs::write(path("x.bin"), b"right").unwrap();
-        history.published(ID, &path("x.bin")).unwrap();
+        history.published(ID, &path("x.bin"), 1).unwrap();
         history.client(folder.path(), &["-o", "got.bin", ID]);
         std::fs::write(path("got.bin"), got).unwrap();
         history.client_ended(folder.path(), &["-o", "got.bin", ID], true);
@@ -253,22 +257,30 @@ mod tests {
 
     #[test]
     fn what_was_kept_is_not_blamed_and_each_broken_promise_is_named() {
-        let (folder, history) = scene(b"right", b"right");
+        let (folder, history) = fixture(b"right", b"right");
         assert_eq!(broken(folder.path(), &history), Vec::<String>::new());
 
-        let (folder, history) = scene(b"right", b"wrong");
+        let (folder, history) = fixture(b"right", b"wrong");
         std::fs::write(folder.path().join("got.bin.part"), b"").unwrap();
         assert_eq!(broken(folder.path(), &history).len(), 2);
         history.excuse(Promise::RightBytes, "on purpose");
         assert!(broken(folder.path(), &history).is_empty());
 
-        let (folder, history) = scene(b"wrong", b"right");
-        assert!(broken(folder.path(), &history)[0].contains("stands whole on no disk"));
+        let (folder, history) = fixture(b"wrong", b"right");
+        assert!(broken(folder.path(), &history)[0].contains("stands whole on 0 disks of 1"));
         history.requested(&Method::DELETE, &format!("/v1/files/{ID}"));
         assert!(broken(folder.path(), &history).is_empty(), "what was removed need not stand");
 
-        let (folder, history) = scene(b"right", b"right");
-        let text = wire::token::Token::generate(wire::token::Kind::Download).expose().to_owned();
+        let (folder, history) = fixture(b"right", b"right");
+        history.published(ID, &folder.path().join("x.bin"), 3).unwrap();
+        assert!(broken(folder.path(), &history)[0].contains("stands whole on 1 disks of 2"));
+        let second = folder.path().join("file-server-1/files/00");
+        std::fs::create_dir_all(&second).unwrap();
+        std::fs::write(second.join(ID), b"right").unwrap();
+        assert_eq!(broken(folder.path(), &history), Vec::<String>::new());
+
+        let (folder, history) = fixture(b"right", b"right");
+        let text = wire::token::Token::generate(wire::token::TokenKind::Download).expose().to_owned();
         history.granted(&json!({ "id": ID, "download": { "token_id": "t", "token": text } }));
         std::fs::write(folder.path().join("a.log"), format!("panicked at x\ngot {text}")).unwrap();
         let broken = broken(folder.path(), &history);

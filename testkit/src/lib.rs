@@ -6,11 +6,13 @@
 
 mod accept;
 pub mod cluster;
+pub mod digest;
 pub mod fleet;
 pub mod forward;
 pub mod history;
 pub mod netns;
 pub mod nginx;
+pub mod power_cut;
 pub mod process;
 pub mod proxy;
 pub mod rabbitmq;
@@ -18,17 +20,20 @@ pub mod rogue;
 
 use std::{sync::OnceLock, time::Duration};
 
-/// A time window: `real` under `./test --full`, else `short`, which the programs are then told by their settings.
+/// Password of every account that a test makes.
+pub const PASSWORD: &str = "correct horse battery";
+
+/// Returns a time window: `real` under `./test --full`, else `short`, which the programs are then told by their settings.
 pub fn window(short: Duration, real: Duration) -> Duration {
     if full() { real } else { short }
 }
 
-/// Whether this run takes real time windows and all rounds (`./test --full`).
+/// Returns true if this run uses real time windows and all rounds (`./test --full`).
 pub fn full() -> bool {
     std::env::var("DDM_TEST_WINDOWS").is_ok_and(|windows| windows == "real")
 }
 
-/// What decides everything random in a test: `DDM_TEST_SEED`, or a number of its own. Printed once, so that a run can be
+/// Returns the seed of all randomness in a test: `DDM_TEST_SEED`, or a new number. It is printed once, so that a run can be
 /// repeated.
 pub fn seed() -> u64 {
     static SEED: OnceLock<u64> = OnceLock::new();

@@ -113,11 +113,11 @@ impl Net {
             ip(&["-n", &namespace, "link", "set", device, "up"])?;
         }
         ip(&["-n", &namespace, "route", "add", "default", "via", &gateway.to_string()])?;
-        let link = Arc::new(Link::of_host(&namespace, (&zone.router, &port))?);
+        let link = Arc::new(Link::of_host(&namespace, &zone.router, &port)?);
         Ok(Host { namespace, address, link })
     }
 
-    /// What connects a zone with all others, and with the test.
+    /// Router that connects a zone with all others, and with the test.
     ///
     /// # Errors
     /// When there is no such zone.
@@ -200,7 +200,7 @@ impl Net {
             ip(&["-n", &router, "link", "set", device, "up"])?;
         }
         ip(&["route", "add", &format!("{}/24", self.address(number, 0)), "via", &self.address(0, number).to_string()])?;
-        let link = Link::of_zone(&router, (&switch, &port))?;
+        let link = Link::of_zone(&router, &switch, &port)?;
         self.zones.push(Zone { name, number, router, link, hosts: Mutex::default() });
         Ok(())
     }
@@ -240,7 +240,7 @@ mod tests {
 
     use super::*;
 
-    /// Whether a host gets an answer of the test's listener.
+    /// Returns true if a host gets an answer from the test's listener.
     fn reaches(host: &Host, port: u16, net: &Net) -> bool {
         let to = format!("exec 3<>/dev/tcp/{}/{port} && read -r -u 3", net.address(0, 254));
         let [program, rest @ ..] = host.prefix();

@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{process::eventually, rabbitmq::free_port};
 
-/// How long it may take to listen.
+/// Time limit until it listens.
 const START: Duration = Duration::from_secs(15);
 
 /// A running nginx; dropping it kills it.
@@ -35,7 +35,7 @@ pub struct Nginx {
 pub struct Served {
     /// The connection's number.
     pub connection: u64,
-    /// When it began and ended, in seconds.
+    /// Begin and end, in seconds.
     pub time: (f64, f64),
     /// The status.
     pub status: u16,
@@ -52,11 +52,28 @@ impl Nginx {
     /// When it does not listen in time; the message holds its log.
     pub async fn start(more: &str) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
-        std::fs::create_dir(folder.path().join("root"))?;
         certify(folder.path()).await?;
+        Self::start_in(folder, more).await
+    }
+
+    /// Serves with a certificate that signed itself, which is that of an authority: so `openssl req -x509` makes them.
+    ///
+    /// # Errors
+    /// See [`Self::start`].
+    pub async fn start_self_signed() -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let own = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout leaf.key -out leaf.pem -days 2 \
+                   -subj /CN=localhost -addext subjectAltName=DNS:localhost";
+        openssl(folder.path(), &own.split_whitespace().collect::<Vec<_>>()).await?;
+        std::fs::copy(folder.path().join("leaf.pem"), folder.path().join("ca.pem"))?;
+        Self::start_in(folder, "").await
+    }
+
+    async fn start_in(folder: TempDir, more: &str) -> anyhow::Result<Self> {
+        std::fs::create_dir(folder.path().join("root"))?;
         let (port, tls_port) = (free_port()?, free_port()?);
         let config = folder.path().join("nginx.conf");
-        std::fs::write(&config, settings(folder.path(), (port, tls_port), more))?;
+        std::fs::write(&config, settings(folder.path(), port, tls_port, more))?;
         let log = std::fs::File::create(folder.path().join("error.log"))?;
         let mut command = Command::new("/usr/sbin/nginx");
         command.arg("-p").arg(folder.path()).arg("-c").arg(&config).arg("-e").arg(folder.path().join("error.log"));
@@ -83,7 +100,7 @@ impl Nginx {
         format!("https://localhost:{}/{path}", self.tls_port)
     }
 
-    /// Where it listens: in the clear, and for TLS.
+    /// Returns the addresses it listens on: plaintext, and TLS.
     pub fn addresses(&self) -> (SocketAddr, SocketAddr) {
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
         (at(self.port), at(self.tls_port))
@@ -92,6 +109,26 @@ impl Nginx {
     /// The certificate of the authority that signed its own.
     pub fn authority(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
+    }
+
+    /// Makes a certificate for a client, signed by [`Self::authority`], and returns the file of it and its key. A server with
+    /// `ssl_client_certificate ca.pem; ssl_verify_client on;` demands one.
+    ///
+    /// # Errors
+    /// When openssl fails.
+    pub async fn client_certificate(&self) -> anyhow::Result<PathBuf> {
+        let folder = self.folder.path();
+        let key =
+            "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout client.key -out client.csr -subj /CN=user";
+        openssl(folder, &["req"].into_iter().chain(key.split(' ')).collect::<Vec<_>>()).await?;
+        std::fs::write(folder.join("usage"), "extendedKeyUsage=clientAuth\n")?;
+        let sign =
+            "x509 -req -in client.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out client.crt -days 2 -extfile usage";
+        openssl(folder, &sign.split(' ').collect::<Vec<_>>()).await?;
+        let both = [std::fs::read(folder.join("client.crt"))?, std::fs::read(folder.join("client.key"))?].concat();
+        let path = folder.join("client.pem");
+        crate::process::write_private(&path, &both)?;
+        Ok(path)
     }
 
     /// All requests that have ended.
@@ -114,7 +151,7 @@ fn served(line: &str) -> Option<Served> {
     Some(Served { connection, time: (end - took, end), status, bytes, range: fields.next()?.to_owned() })
 }
 
-fn settings(folder: &Path, (port, tls_port): (u16, u16), more: &str) -> String {
+fn settings(folder: &Path, port: u16, tls_port: u16, more: &str) -> String {
     let folder = folder.display();
     let temporary =
         ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|kind| format!("{kind}_temp_path {folder}/{kind};\n"));

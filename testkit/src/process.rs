@@ -21,9 +21,9 @@ use crate::netns::Host;
 
 mod failing;
 
-/// How long a server may take to listen; the machine may be building something else.
+/// Time limit until a server listens; the machine may be busy with a build.
 const START: Duration = Duration::from_secs(30);
-/// How long a program may take to end once it was told to.
+/// Time limit for a program to end after it was told to.
 const STOP: Duration = Duration::from_secs(45);
 const GLANCE: Duration = Duration::from_millis(10);
 
@@ -55,12 +55,12 @@ fn untouched(mut command: Command, args: impl Iterator<Item = OsString>) -> Comm
     command
 }
 
-/// Where a program runs, and what the system does to it.
+/// Surroundings of a program: its host, and the faults the system injects.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Surroundings<'a> {
     /// On which host; the test's own without one.
     pub host: Option<&'a Host>,
-    /// Which system calls fail, from its start on.
+    /// System calls that fail from its start on.
     pub failing: Option<&'a Failing>,
     /// Variables in its environment.
     pub env: &'a [(String, String)],
@@ -136,7 +136,7 @@ impl Server {
         }
     }
 
-    /// Where it listens.
+    /// Returns the address it listens on.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
@@ -158,7 +158,7 @@ impl Server {
         Pid::from_raw(id.try_into()?).context("a process id")
     }
 
-    /// Whether it runs: neither ended nor stopped by a signal.
+    /// Returns true if it runs: neither ended nor stopped by a signal.
     pub fn runs(&self) -> bool {
         let state = self.pid().ok().and_then(|pid| {
             let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;

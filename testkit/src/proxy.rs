@@ -1,15 +1,16 @@
 //! A TCP proxy between a server and its clients that does to either direction what bad networks do, as told while it runs.
 //!
-//! Each direction has a [`Line`]: latency, rate, flipped bits, repeated blocks, an end after so many bytes, silence. They
+//! Each direction has a [`LinkShape`]: latency, rate, flipped bits, repeated blocks, an end after so many bytes, silence. They
 //! combine, and a change reaches connections that are open. Where bits flip depends on the seed and the position alone.
 
+mod conditions;
 mod pipe;
 
 use std::{
     net::SocketAddr,
     num::NonZeroU64,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -19,12 +20,13 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinSet,
-    time::Instant,
 };
 
-use pipe::{Course, End};
+use conditions::{Control, NetworkConditions, lock};
+pub use conditions::{Direction, LinkShape};
+use pipe::{End, Piping};
 
-/// What the proxy does to the server's bytes: the usual single faults, for [`Proxy::spoil`].
+/// Fault that the proxy injects into the server's bytes: the usual single ones, for [`Proxy::spoil`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Fault {
     /// Nothing.
@@ -42,72 +44,12 @@ pub enum Fault {
     Refuse,
 }
 
-/// One direction of every connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Direction {
-    /// From the clients to the server.
-    Up,
-    /// From the server to the clients.
-    Down,
-}
-
-/// What happens to the bytes of one direction. The first 4 KiB of a connection pass unspoiled, later than told at most: health
-/// checks and problem documents are not what the faults are for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Line {
-    /// How much later each byte arrives; half of a round trip.
-    pub latency: Duration,
-    /// Bytes a second, all connections together.
-    pub rate: Option<u32>,
-    /// Flips one bit in every so many bytes.
-    pub flip: Option<NonZeroU64>,
-    /// Sends a block again after every so many bytes.
-    pub duplicate: Option<NonZeroU64>,
-    /// Resets the connection (RST) after so many bytes.
-    pub reset: Option<u64>,
-    /// Closes the connection (FIN) after so many bytes.
-    pub truncate: Option<u64>,
-    /// Passes so many bytes and then none until this changes: `Some(0)` is a black hole from the first byte on.
-    pub hole: Option<u64>,
-}
-
-/// Both directions, and whether there is a connection at all.
-#[derive(Debug, Clone, Copy, Default)]
-struct Weather {
-    up: Line,
-    down: Line,
-    cut: bool,
-}
-
-impl Weather {
-    const fn line(&self, direction: Direction) -> &Line {
-        match direction {
-            Direction::Up => &self.up,
-            Direction::Down => &self.down,
-        }
-    }
-}
-
 /// The proxy; dropping it ends every connection.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
     control: Arc<Control>,
     _task: JoinSet<()>,
-}
-
-#[derive(Debug)]
-struct Control {
-    seed: u64,
-    target: Mutex<Option<SocketAddr>>,
-    weather: watch::Sender<Weather>,
-    // When the line of each direction is free again.
-    up_free_at: Mutex<Option<Instant>>,
-    down_free_at: Mutex<Option<Instant>>,
-    accepted: AtomicU64,
-    open: AtomicUsize,
-    most_open: AtomicUsize,
-    passed: AtomicU64,
 }
 
 impl Proxy {
@@ -129,7 +71,7 @@ impl Proxy {
         let control = Arc::new(Control {
             seed,
             target: Mutex::default(),
-            weather: watch::Sender::new(Weather::default()),
+            conditions: watch::Sender::new(NetworkConditions::default()),
             up_free_at: Mutex::default(),
             down_free_at: Mutex::default(),
             accepted: AtomicU64::new(0),
@@ -142,21 +84,21 @@ impl Proxy {
         Ok(Self { address, control, _task: task })
     }
 
-    /// Where clients connect.
+    /// Returns the address that clients connect to.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where their connections go. Without a target they are reset.
+    /// Sets the target of the clients' connections. Without a target they are reset.
     pub fn forward_to(&self, target: SocketAddr) {
         *lock(&self.control.target) = Some(target);
     }
 
     /// Changes one direction from now on, in open connections too; what else is set for it stays.
-    pub fn shape(&self, direction: Direction, change: impl FnOnce(&mut Line)) {
-        self.control.weather.send_modify(|weather| match direction {
-            Direction::Up => change(&mut weather.up),
-            Direction::Down => change(&mut weather.down),
+    pub fn shape(&self, direction: Direction, change: impl FnOnce(&mut LinkShape)) {
+        self.control.conditions.send_modify(|conditions| match direction {
+            Direction::Up => change(&mut conditions.up),
+            Direction::Down => change(&mut conditions.down),
         });
     }
 
@@ -169,26 +111,26 @@ impl Proxy {
 
     /// Resets every connection and refuses new ones, or ends doing so.
     pub fn cut(&self, cut: bool) {
-        self.control.weather.send_modify(|weather| weather.cut = cut);
+        self.control.conditions.send_modify(|conditions| conditions.cut = cut);
     }
 
     /// Everything passes as it is again.
     pub fn heal(&self) {
-        self.control.weather.send_replace(Weather::default());
+        self.control.conditions.send_replace(NetworkConditions::default());
     }
 
     /// Spoils the server's bytes in this one way from now on; latency and rate stay.
     pub fn spoil(&self, fault: Fault) {
-        self.control.weather.send_modify(|weather| {
-            let Line { latency, rate, .. } = weather.down;
-            weather.cut = fault == Fault::Refuse;
-            weather.down = Line { latency, rate, ..Line::default() };
+        self.control.conditions.send_modify(|conditions| {
+            let LinkShape { latency, rate, .. } = conditions.down;
+            conditions.cut = fault == Fault::Refuse;
+            conditions.down = LinkShape { latency, rate, ..LinkShape::default() };
             match fault {
                 Fault::None | Fault::Refuse => {}
-                Fault::Flip(every) => weather.down.flip = Some(every),
-                Fault::Reset(after) => weather.down.reset = Some(after),
-                Fault::Truncate(after) => weather.down.truncate = Some(after),
-                Fault::Stall(after) => weather.down.hole = Some(after),
+                Fault::Flip(every) => conditions.down.flip = Some(every),
+                Fault::Reset(after) => conditions.down.reset = Some(after),
+                Fault::Truncate(after) => conditions.down.truncate = Some(after),
+                Fault::Stall(after) => conditions.down.hole = Some(after),
             }
         });
     }
@@ -219,10 +161,6 @@ impl Proxy {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Counts a connection for as long as it lives.
 struct Open<'a>(&'a Control);
 
@@ -240,22 +178,6 @@ impl Drop for Open<'_> {
     }
 }
 
-impl Control {
-    /// When the next `bytes` may go that way.
-    fn admit(&self, direction: Direction, rate: u32, bytes: usize) -> Instant {
-        let mut free_at = lock(match direction {
-            Direction::Up => &self.up_free_at,
-            Direction::Down => &self.down_free_at,
-        });
-        let from = free_at.unwrap_or_else(Instant::now).max(Instant::now());
-        // A block is far below 2^32 bytes.
-        let cost = f64::from(u32::try_from(bytes).unwrap_or(u32::MAX)) / f64::from(rate.max(1));
-        let at = from + Duration::from_secs_f64(cost);
-        *free_at = Some(at);
-        at
-    }
-}
-
 async fn accept(listener: TcpListener, control: Arc<Control>) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
@@ -268,7 +190,7 @@ async fn accept(listener: TcpListener, control: Arc<Control>) {
 async fn connection(client: TcpStream, control: Arc<Control>) {
     let target = *lock(&control.target);
     let _open = Open::new(&control);
-    let cut = control.weather.borrow().cut;
+    let cut = control.conditions.borrow().cut;
     let server = match target {
         Some(target) if !cut => TcpStream::connect(target).await.ok(),
         _ => None,
@@ -277,10 +199,10 @@ async fn connection(client: TcpStream, control: Arc<Control>) {
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
-    let mut weather = control.weather.subscribe();
+    let mut conditions = control.conditions.subscribe();
     let end = {
-        let up = pipe::run(&mut from_client, &mut to_server, Course::new(&control, Direction::Up));
-        let down = pipe::run(&mut from_server, &mut to_client, Course::new(&control, Direction::Down));
+        let up = pipe::run(&mut from_client, &mut to_server, Piping::new(&control, Direction::Up));
+        let down = pipe::run(&mut from_server, &mut to_client, Piping::new(&control, Direction::Down));
         let whole = async {
             tokio::pin!(up, down);
             tokio::select! {
@@ -289,7 +211,7 @@ async fn connection(client: TcpStream, control: Arc<Control>) {
                 end = &mut up => if end == End::Over { down.await } else { end },
             }
         };
-        let cut = async { drop(weather.wait_for(|weather| weather.cut).await) };
+        let cut = async { drop(conditions.wait_for(|conditions| conditions.cut).await) };
         tokio::select! {
             end = whole => end,
             () = cut => End::Reset,

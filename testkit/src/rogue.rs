@@ -33,10 +33,10 @@ const PIECE: u64 = 16 << 10;
 /// The longest request head that is read.
 const MAX_HEAD: usize = 16 << 10;
 
-/// What a rogue does. It may be changed while requests run.
+/// Behaviour of a rogue. It may be changed while requests run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Behaviour {
-    /// What was asked.
+    /// Serves the requested bytes.
     Honest,
     /// The lowest bit of every `every`-th byte of the file is wrong.
     FlipBit {
@@ -47,6 +47,16 @@ pub enum Behaviour {
     Truncate {
         /// In bytes of one body.
         after: u64,
+    },
+    /// Wrong bytes. A body that begins at a chunk's start ends in order one byte before the chunk's end; another one goes to
+    /// the end of the chunk or is empty.
+    Unfinished {
+        /// Bytes in a chunk.
+        chunk: u64,
+        /// Set if a body that begins inside of a chunk goes to its end.
+        gives_rest: bool,
+        /// Bytes per second of each connection.
+        rate: u64,
     },
     /// Resets the connection after this many bytes of the body.
     Reset {
@@ -80,6 +90,13 @@ pub enum Behaviour {
         /// Seconds in `Retry-After`.
         retry_after: Option<u64>,
     },
+    /// A refusal with this body.
+    Refusal {
+        /// The status.
+        code: u16,
+        /// The body, a problem document or not.
+        body: String,
+    },
     /// Waits this long before it answers as it should.
     Delay(Duration),
     /// The right answer, but for this header field: another value, or none.
@@ -91,7 +108,7 @@ pub enum Behaviour {
     },
     /// A body in chunks (RFC 9112 §7.1): right and with trailers, or without end.
     Chunked {
-        /// Whether it ends.
+        /// Set if the answer ends.
         ends: bool,
     },
     /// The right answer, and then more bytes than it promised.
@@ -107,6 +124,11 @@ pub enum Behaviour {
     },
     /// The right answer, one byte after this pause, then the next.
     Drip(Duration),
+    /// One connection at a time gets its bytes, at this rate; all others get 503.
+    OneAtATime {
+        /// Bytes per second.
+        rate: u64,
+    },
     /// Bytes that are not HTTP, such as those of another protocol.
     Rubbish,
 }
@@ -116,7 +138,7 @@ pub enum Behaviour {
 pub struct Asked {
     /// The bytes asked for.
     pub range: Range<u64>,
-    /// When, since the rogue started.
+    /// Time since the rogue started.
     pub at: Duration,
 }
 
@@ -142,8 +164,10 @@ struct Now {
     token: Option<String>,
     asked: Vec<Asked>,
     sent: u64,
-    /// When the throttled line is free again.
+    /// Time at which the throttled line is free again.
     line_free: Instant,
+    /// True while a connection has the place of [`Behaviour::OneAtATime`].
+    taken: bool,
 }
 
 impl Rogue {
@@ -164,13 +188,13 @@ impl Rogue {
         let address = listener.local_addr()?;
         let started = Instant::now();
         let (behaviour, asked) = (Behaviour::Honest, Vec::new());
-        let now = Mutex::new(Now { behaviour, token: None, asked, sent: 0, line_free: started });
+        let now = Mutex::new(Now { behaviour, token: None, asked, sent: 0, line_free: started, taken: false });
         let state = Arc::new(State { file, content, started, now });
         let task = accept(listener, Arc::clone(&state), serve);
         Ok(Self { address, state, task })
     }
 
-    /// Where it listens.
+    /// Returns the address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -264,6 +288,10 @@ async fn answer(stream: &mut TcpStream, state: &State, head: &str) -> io::Result
             let retry = retry_after.map(|seconds| format!("Retry-After: {seconds}\r\n")).unwrap_or_default();
             refuse(stream, code, &retry).await
         }
+        Behaviour::Refusal { code, body } => {
+            let head = format!("HTTP/1.1 {code} x\r\nContent-Length: {}\r\n\r\n", body.len());
+            stream.write_all(format!("{head}{body}").as_bytes()).await
+        }
         Behaviour::Silent => std::future::pending().await,
         Behaviour::Interim => mischief::interim(stream).await,
         Behaviour::Head { size } => mischief::long_head(stream, size).await,
@@ -272,6 +300,14 @@ async fn answer(stream: &mut TcpStream, state: &State, head: &str) -> io::Result
         Behaviour::Delay(time) => {
             tokio::time::sleep(time).await;
             send(stream, state, range, &behaviour).await
+        }
+        Behaviour::OneAtATime { .. } => {
+            if std::mem::replace(&mut state.now().taken, true) {
+                return refuse(stream, 503, "").await;
+            }
+            let sent = send(stream, state, range, &behaviour).await;
+            state.now().taken = false;
+            sent
         }
         _ => send(stream, state, range, &behaviour).await,
     }
@@ -350,7 +386,16 @@ async fn send_body(stream: &mut TcpStream, state: &State, range: Range<u64>) -> 
                 }
                 piece = piece.min(after - done);
             }
-            Behaviour::Throttle { rate } => {
+            Behaviour::Unfinished { chunk, gives_rest, rate } => {
+                let is_start = range.start.is_multiple_of(chunk);
+                let after = if is_start { chunk - 1 } else { u64::from(gives_rest) * (chunk - range.start % chunk) };
+                if done >= after {
+                    return break_off(stream, &behaviour).await;
+                }
+                piece = piece.min(after - done).min((rate / 20).max(1));
+                tokio::time::sleep(Duration::from_secs(1).mul_f64(bytes_as_float(piece) / bytes_as_float(rate))).await;
+            }
+            Behaviour::Throttle { rate } | Behaviour::OneAtATime { rate } => {
                 piece = piece.min((rate / 20).max(1));
                 throttle(state, piece, rate).await;
             }
@@ -393,6 +438,9 @@ fn bytes_of(state: &State, range: Range<u64>, behaviour: &Behaviour) -> Vec<u8> 
     let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).min(state.content.len());
     let mut bytes = state.content.slice(at(range.start)..at(range.end)).to_vec();
     bytes.resize(usize::try_from(range.end - range.start).unwrap_or(0), 0);
+    if let Behaviour::Unfinished { .. } = behaviour {
+        bytes.iter_mut().for_each(|byte| *byte = !*byte);
+    }
     if let Behaviour::FlipBit { every } = behaviour {
         for (n, byte) in (range.start..).zip(&mut bytes) {
             *byte ^= u8::from(n % every == every - 1);

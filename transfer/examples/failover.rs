@@ -1,8 +1,8 @@
-//! Measures what it costs when one of three servers gets into trouble in the middle of a download.
+//! Measures what a failure of one of three servers costs in the middle of a download.
 //!
 //! `cargo run --release -p ddm-transfer --example failover -- 5` makes five rounds. All servers are in this process and capped
 //! alike; "beyond the ideal" is the time beyond what the servers that are left would need for the chunks not yet verified. That
-//! ideal is reckoned, not measured, and too long by what stood half received in open requests. Compare with the line
+//! ideal is calculated, not measured, and too long by what open requests had half received. Compare with the line
 //! `None`, which has no trouble: on a busy machine it is beyond the ideal too. `Slow` is a server of 1 Mbit/s from the
 //! start; its ideal is what the other two would need for the whole file.
 
@@ -15,17 +15,17 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use ddm_transfer::{
-    download::{Directory, Engine, Job, Settings, Update, Why},
+    download::{Directory, DownloadPlan, Engine, RefreshReason, Settings, Update},
     progress::Progress,
-    sink::Place,
+    sink::Destination,
     source::{Source, client_builder},
 };
 use testkit::rogue::{Behaviour, Rogue};
 use tokio_util::sync::CancellationToken;
 use wire::{
-    Digest, FileId, Layout, TokenId,
-    catalog::{IssuedToken, Location, Manifest},
-    token::{Kind, Token},
+    ChunkLayout, Digest, FileId, TokenId,
+    catalogue::{IssuedToken, Location, Manifest},
+    token::{Token, TokenKind},
 };
 
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
@@ -64,7 +64,7 @@ async fn main() -> Result<()> {
         }
         wasted.sort_unstable();
         println!(
-            "{:<12} wall {:>6.2} s, beyond the ideal {:>+6.2} s (worst {:>+6.2} s), in vain {} KiB",
+            "{:<12} wall {:>6.2} s, beyond the ideal {:>+6.2} s (worst {:>+6.2} s), wasted {} KiB",
             format!("{trouble:?}"),
             median(&mut wall),
             median(&mut beyond),
@@ -80,11 +80,11 @@ fn median(values: &mut [f64]) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
-/// The ideal time, the time it took, and the bytes fetched in vain.
+/// Returns the ideal time, the measured time, and the wasted bytes.
 async fn download(trouble: Trouble) -> Result<(Duration, Duration, u64)> {
     let folder = tempfile::tempdir()?;
     let content: Bytes = (0..SIZE).map(|n| u8::try_from((n ^ (n >> 8) ^ (n >> 16)) & 0xff).unwrap_or(0)).collect();
-    let (job, mut rogues) = job(&content).await?;
+    let (plan, mut rogues) = plan(&content).await?;
     let (progress, _notices) = Progress::new();
     if matches!(trouble, Trouble::Slow) {
         rogues.iter().take(1).for_each(|rogue| rogue.set(Behaviour::Throttle { rate: SLOW }));
@@ -92,12 +92,12 @@ async fn download(trouble: Trouble) -> Result<(Duration, Duration, u64)> {
     let engine = Engine {
         client: client_builder().build()?,
         settings: Settings { connections: 4, wait: Duration::from_secs(60), ..Settings::default() },
-        directory: Arc::new(Nobody),
+        directory: Arc::new(NoDirectory),
         progress: progress.clone(),
         cancel: CancellationToken::new(),
     };
     let (path, name) = (folder.path().to_owned(), "file".parse()?);
-    let place = Place { folder: path, name, partial_folder: None, replace: false };
+    let destination = Destination { folder: path, name, partial_folder: None, replace: false };
     let began = Instant::now();
     let strike = async {
         while progress.snapshot().bytes_done < SIZE / 2 {
@@ -121,7 +121,7 @@ async fn download(trouble: Trouble) -> Result<(Duration, Duration, u64)> {
         let rest = SIZE.saturating_sub(progress.snapshot().bytes_done);
         began.elapsed() + Duration::from_millis(rest * 1000 / (left * RATE))
     };
-    let (report, ideal) = tokio::join!(engine.download(job, &place), ideal);
+    let (report, ideal) = tokio::join!(engine.download(plan, &destination), ideal);
     let report = report?;
     let slow = matches!(trouble, Trouble::Slow);
     let ideal = if slow { Duration::from_millis(SIZE * 1000 / ((SERVERS - 1) * RATE)) } else { ideal };
@@ -134,8 +134,8 @@ fn set_last(rogues: &[Rogue], behaviour: Behaviour) {
     }
 }
 
-async fn job(content: &Bytes) -> Result<(Job, Vec<Rogue>)> {
-    let (file, layout) = (FileId::new(), Layout::of(SIZE)?);
+async fn plan(content: &Bytes) -> Result<(DownloadPlan, Vec<Rogue>)> {
+    let (file, layout) = (FileId::new(), ChunkLayout::of(SIZE)?);
     let chunk = usize::try_from(layout.chunk_size())?;
     let digests: Vec<Digest> = content.chunks(chunk).map(Digest::of).collect();
     let manifest = Manifest {
@@ -156,16 +156,21 @@ async fn job(content: &Bytes) -> Result<(Job, Vec<Rogue>)> {
         rogues.push(rogue);
     }
     let expires_at = jiff::Timestamp::now() + Duration::from_secs(900);
-    let token = IssuedToken { token: Token::generate(Kind::Download), token_id: TokenId::new(), expires_at };
-    Ok((Job { manifest, sources, token }, rogues))
+    let token = IssuedToken {
+        token: Token::generate(TokenKind::Download),
+        token_id: TokenId::new(),
+        expires_at,
+        lifetime_s: None,
+    };
+    Ok((DownloadPlan { manifest, sources, token }, rogues))
 }
 
-/// Knows nothing more than what was said at the start.
-struct Nobody;
+/// A directory that supplies nothing.
+struct NoDirectory;
 
 #[async_trait]
-impl Directory for Nobody {
-    async fn refresh(&self, _: Why) -> Result<Update> {
-        Err("nobody to ask".into())
+impl Directory for NoDirectory {
+    async fn refresh(&self, _: RefreshReason) -> Result<Update> {
+        Err("there is no directory".into())
     }
 }

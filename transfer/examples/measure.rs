@@ -18,16 +18,16 @@ use std::{
 
 use async_trait::async_trait;
 use ddm_transfer::{
-    download::{Directory, Engine, Job, Settings, Update, Why},
+    download::{Directory, DownloadPlan, Engine, RefreshReason, Settings, Update},
     progress::Progress,
-    sink::Place,
+    sink::Destination,
     source::{Source, client_builder},
 };
 use tokio_util::sync::CancellationToken;
 use wire::{
-    Digest, FileId, Layout, TokenId,
-    catalog::{IssuedToken, Location, Manifest},
-    token::{Kind, Token},
+    ChunkLayout, Digest, FileId, TokenId,
+    catalogue::{IssuedToken, Location, Manifest},
+    token::{Token, TokenKind},
 };
 
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
@@ -82,8 +82,8 @@ struct NoDirectory;
 
 #[async_trait]
 impl Directory for NoDirectory {
-    async fn refresh(&self, _: Why) -> Result<Update> {
-        Err("there is none".into())
+    async fn refresh(&self, _: RefreshReason) -> Result<Update> {
+        Err("there is no directory".into())
     }
 }
 
@@ -100,7 +100,12 @@ async fn get(folder: &Path, ports: &[&str]) -> Result<()> {
     };
     let sources = ports.iter().enumerate().map(source).collect::<Result<_>>()?;
     let expires_at = jiff::Timestamp::now() + Duration::from_secs(900);
-    let token = IssuedToken { token: Token::generate(Kind::Download), token_id: TokenId::new(), expires_at };
+    let token = IssuedToken {
+        token: Token::generate(TokenKind::Download),
+        token_id: TokenId::new(),
+        expires_at,
+        lifetime_s: None,
+    };
     let mut settings = Settings::default();
     if let Ok(connections) = std::env::var("CONNECTIONS") {
         settings.connections = connections.parse()?;
@@ -112,9 +117,9 @@ async fn get(folder: &Path, ports: &[&str]) -> Result<()> {
         progress: Progress::new().0,
         cancel: CancellationToken::new(),
     };
-    let place = Place { folder: folder.into(), name: "got".parse()?, partial_folder: None, replace: false };
-    let report = engine.download(Job { manifest, sources, token }, &place).await?;
-    fs::remove_file(place.path())?;
+    let destination = Destination { folder: folder.into(), name: "got".parse()?, partial_folder: None, replace: false };
+    let report = engine.download(DownloadPlan { manifest, sources, token }, &destination).await?;
+    fs::remove_file(destination.path())?;
     let usage = fs::read_to_string("/proc/self/stat")?;
     let ticks: u32 = usage.split_whitespace().skip(13).take(2).filter_map(|ticks| ticks.parse::<u32>().ok()).sum();
     // Linux counts in hundredths of a second here, whatever its own clock does.
@@ -133,7 +138,7 @@ async fn get(folder: &Path, ports: &[&str]) -> Result<()> {
 /// A file of pseudo-random bytes (xorshift64), and its manifest.
 fn make_file(folder: &Path, size: u64) -> Result<Manifest> {
     let file = FileId::new();
-    let layout = Layout::of(size)?;
+    let layout = ChunkLayout::of(size)?;
     let content = folder.join(format!("v1/files/{file}/content"));
     fs::create_dir_all(content.parent().ok_or("no parent")?)?;
     let mut writer = BufWriter::new(File::create(content)?);

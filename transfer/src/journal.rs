@@ -1,7 +1,7 @@
-//! The hints file beside a `.part` file: whose bytes these are, and which chunks are believed to be verified.
+//! The journal beside a `.part` file: which file the bytes belong to, and which chunks were verified.
 //!
-//! It is never trusted: chunks it names are hashed again, and one that cannot be believed is as good as none. It is
-//! written in place and never synced, because a torn one costs nothing.
+//! It is a hint and never trusted: chunks that it names are hashed again, and an invalid journal counts as none. It is
+//! written in place and never synced, because a torn journal costs only time.
 
 use std::{
     fs::File,
@@ -11,129 +11,169 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::{Deserialize, Serialize};
-use wire::{Digest, FileId, OriginUrl, Runs};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use wire::{ChunkSet, Digest, FileId, OriginUrl};
 
-/// More than a journal of 16,384 chunks, every second one verified, takes.
-pub(crate) const MAX_LEN: u64 = 256 << 10;
-/// How often it is written at most.
-pub(crate) const INTERVAL: Duration = Duration::from_millis(500);
+/// Longest journal that is read: more than 16,384 chunks need, every second one verified.
+pub(crate) const MAX_JOURNAL_LEN: u64 = 256 << 10;
+/// Least time between two writes of a journal.
+pub(crate) const SAVE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Whose bytes a `.part` file holds.
+/// The file to which the bytes of a `.part` file belong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Identity {
+pub(crate) struct FileIdentity {
     pub(crate) file: FileId,
     pub(crate) size: u64,
     pub(crate) root: Option<Digest>,
 }
 
-/// What else a `.part` file may hold that is as good as the file's own bytes, or the user's to go on with.
+/// Earlier attempts whose bytes in the `.part` file may be resumed as if they were the file's own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Kin {
-    /// Catalogue entries that had the same content.
-    pub formerly: Vec<FileId>,
-    /// Where on the web the file comes from, by [`origin_mark`]: whatever an earlier download from there left may be
-    /// gone on with, as far as its bytes are found right, and may be overwritten.
+pub struct PreviousAttempts {
+    /// Earlier catalogue entries of the same content.
+    pub files: Vec<FileId>,
+    /// The [`origin_digest`] of the URL that the file comes from. What an earlier download of that URL left is resumed as far
+    /// as its bytes match, and may be overwritten.
     pub origin: Option<Digest>,
 }
 
-/// What a journal keeps of an origin's URL, which may hold somebody's secret.
-pub fn origin_mark(url: &OriginUrl) -> Digest {
+/// Returns what a journal stores of an origin's URL: its digest, because the URL may contain a secret.
+pub fn origin_digest(url: &OriginUrl) -> Digest {
     Digest::of(url.url().as_str().as_bytes())
 }
 
-impl Identity {
-    /// Whether two are of one file. The root may have become known later.
-    fn agrees(&self, other: &Self, kin: &Kin) -> bool {
+/// Returns what a journal stores of the object behind a URL: the digest of the URL without its query, in which a fresh link to the
+/// same object has another signature.
+pub fn object_digest(url: &OriginUrl) -> Digest {
+    Digest::of(url.without_query().as_str().as_bytes())
+}
+
+impl FileIdentity {
+    /// Returns true if both identify one file, or `self` one of the `previous` attempts. The root may have become known
+    /// later.
+    fn agrees(&self, other: &Self, previous: &PreviousAttempts) -> bool {
         let roots = self.root.zip(other.root);
-        let same = self.file == other.file || kin.formerly.contains(&self.file);
+        let same = self.file == other.file || previous.files.contains(&self.file);
         same && self.size == other.size && roots.is_none_or(|(one, two)| one == two)
     }
 }
 
+/// The JSON in the file.
 #[derive(Debug, Serialize, Deserialize)]
-struct Content {
+struct JournalContent {
     #[serde(flatten)]
-    identity: Identity,
-    verified: Runs,
+    identity: FileIdentity,
+    verified: ChunkSet,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     origin: Option<Digest>,
 }
 
-/// What is common to all journals of downloads from the web.
+/// The field that all journals of downloads from URLs have.
 #[derive(Debug, Deserialize)]
-struct OfOrigin {
+struct OriginField {
     origin: Digest,
 }
 
-/// Whether a journal was written by a download from `origin`.
-pub(crate) fn is_of(text: &[u8], origin: Option<Digest>) -> bool {
-    origin.is_some() && serde_json::from_slice::<OfOrigin>(text).ok().map(|of| of.origin) == origin
+/// Parses the JSON at the beginning of a journal. After a power cut, the end of a longer text may stand behind it.
+pub(crate) fn first_value<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
+    serde_json::Deserializer::from_slice(text).into_iter().next()?.ok()
 }
 
-/// What a journal says about the `.part` file beside it.
+/// Returns true if a journal was written by a download from `origin`.
+pub(crate) fn was_written_for(text: &[u8], origin: Option<Digest>) -> bool {
+    origin.is_some() && first_value::<OriginField>(text).map(|field| field.origin) == origin
+}
+
+/// Returns true if a text is the journal of any download.
+pub(crate) fn is_journal(text: &[u8]) -> bool {
+    first_value::<JournalContent>(text).is_some() || first_value::<OriginField>(text).is_some()
+}
+
+/// The content of a journal, as far as it concerns the `.part` file beside it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Hint {
-    /// These chunks were verified once.
-    Verified(Runs),
-    /// The bytes are of another file.
+pub(crate) enum JournalHint {
+    /// These chunks of the same file were verified once.
+    Verified(ChunkSet),
+    /// The bytes belong to another file.
     Foreign,
-    /// Nothing that can be believed.
-    Nothing,
+    /// There is no journal, or an invalid one.
+    Unusable,
 }
 
 /// The open journal.
 #[derive(Debug)]
 pub(crate) struct Journal {
     file: File,
-    identity: Identity,
+    identity: FileIdentity,
     origin: Option<Digest>,
-    state: Mutex<(Runs, Instant)>,
+    state: Mutex<JournalState>,
+}
+
+#[derive(Debug)]
+struct JournalState {
+    verified: ChunkSet,
+    saved_at: Instant,
 }
 
 impl Journal {
-    pub(crate) fn new(file: File, identity: Identity, origin: Option<Digest>) -> Self {
-        Self { file, identity, origin, state: Mutex::new((Runs::new(), Instant::now())) }
+    pub(crate) fn new(file: File, identity: FileIdentity, origin: Option<Digest>) -> Self {
+        let state = Mutex::new(JournalState { verified: ChunkSet::new(), saved_at: Instant::now() });
+        Self { file, identity, origin, state }
     }
 
-    /// What an earlier run left.
-    pub(crate) fn read(&self, kin: &Kin) -> Hint {
+    /// Reads what an earlier run left.
+    pub(crate) fn read(&self, previous: &PreviousAttempts) -> JournalHint {
         let mut text = Vec::new();
-        if (&self.file).take(MAX_LEN).read_to_end(&mut text).is_err() {
-            return Hint::Nothing;
+        if (&self.file).take(MAX_JOURNAL_LEN).read_to_end(&mut text).is_err() {
+            return JournalHint::Unusable;
         }
-        match serde_json::from_slice::<Content>(&text) {
-            Ok(content) if content.identity.agrees(&self.identity, kin) => Hint::Verified(content.verified),
-            // Nothing is known of its chunks; whether some are right will be seen.
-            _ if is_of(&text, kin.origin) => Hint::Verified(Runs::new()),
-            Err(_) => Hint::Nothing,
-            Ok(_) => Hint::Foreign,
+        match first_value::<JournalContent>(&text) {
+            Some(content) if content.identity.agrees(&self.identity, previous) => {
+                JournalHint::Verified(content.verified)
+            }
+            // Its chunks may differ from the file's own: hashing decides.
+            _ if was_written_for(&text, previous.origin) => JournalHint::Verified(ChunkSet::new()),
+            None => JournalHint::Unusable,
+            Some(_) => JournalHint::Foreign,
         }
     }
 
-    /// Notes verified chunks, and writes them down now and then.
-    pub(crate) fn note(&self, runs: &Runs) {
+    /// Adds verified chunks, and writes the journal every [`SAVE_INTERVAL`].
+    pub(crate) fn add(&self, chunks: &ChunkSet) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        runs.iter().for_each(|run| state.0.insert(run));
-        if state.1.elapsed() >= INTERVAL {
-            state.1 = Instant::now();
-            self.write(&state.0);
+        chunks.iter().for_each(|run| state.verified.insert(run));
+        if state.saved_at.elapsed() >= SAVE_INTERVAL {
+            state.saved_at = Instant::now();
+            self.write(&state.verified);
         }
     }
 
-    /// Writes down everything noted.
-    pub(crate) fn save(&self) {
-        self.write(&self.state.lock().unwrap_or_else(PoisonError::into_inner).0);
+    /// Replaces the verified chunks, and writes the journal.
+    pub(crate) fn replace(&self, verified: ChunkSet) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).verified = verified;
+        self.save();
     }
 
-    fn write(&self, verified: &Runs) {
-        let content = Content { identity: self.identity.clone(), verified: verified.clone(), origin: self.origin };
+    /// Writes the journal now.
+    pub(crate) fn save(&self) {
+        self.write(&self.state.lock().unwrap_or_else(PoisonError::into_inner).verified);
+    }
+
+    /// Returns the open file.
+    pub(crate) const fn file(&self) -> &File {
+        &self.file
+    }
+
+    fn write(&self, verified: &ChunkSet) {
+        let content =
+            JournalContent { identity: self.identity.clone(), verified: verified.clone(), origin: self.origin };
         let written = serde_json::to_vec(&content).map_err(std::io::Error::from).and_then(|text| {
             self.file.write_all_at(&text, 0)?;
             self.file.set_len(u64::try_from(text.len()).unwrap_or(0))
         });
         if let Err(error) = written {
-            tracing::debug!(%error, "the journal of a download was not written; a resumed download hashes more");
+            let file = self.identity.file;
+            tracing::debug!(%file, %error, "The journal of file {file} was not written; resuming will hash more");
         }
     }
 }
@@ -144,59 +184,65 @@ mod tests {
 
     use super::*;
 
-    fn identity(root: Option<&[u8]>) -> Identity {
+    fn identity(root: Option<&[u8]>) -> FileIdentity {
         let file = "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap();
-        Identity { file, size: 7 << 20, root: root.map(Digest::of) }
+        FileIdentity { file, size: 7 << 20, root: root.map(Digest::of) }
     }
 
-    fn reread(journal: &Journal, identity: Identity) -> Hint {
+    fn reread(journal: &Journal, identity: FileIdentity) -> JournalHint {
         let mut file = journal.file.try_clone().unwrap();
         file.rewind().unwrap();
-        Journal::new(file, identity, None).read(&Kin::default())
+        Journal::new(file, identity, None).read(&PreviousAttempts::default())
     }
 
     #[test]
-    fn a_journal_remembers_what_was_verified_for_the_same_file_only() {
+    fn a_journal_counts_for_the_same_file_only() {
         let journal = Journal::new(tempfile::tempfile().unwrap(), identity(None), None);
-        journal.note(&Runs::from(0..2));
-        journal.note(&Runs::from(4..5));
+        journal.add(&ChunkSet::from(0..2));
+        journal.add(&ChunkSet::from(4..5));
         journal.save();
-        let runs: Runs = [0..2, 4..5].into_iter().collect();
-        assert_eq!(reread(&journal, identity(None)), Hint::Verified(runs.clone()));
-        assert_eq!(reread(&journal, identity(Some(b"r"))), Hint::Verified(runs));
-        assert_eq!(reread(&journal, Identity { size: 1, ..identity(None) }), Hint::Foreign);
-        assert_eq!(reread(&journal, Identity { file: FileId::new(), ..identity(None) }), Hint::Foreign);
+        let runs: ChunkSet = [0..2, 4..5].into_iter().collect();
+        assert_eq!(reread(&journal, identity(None)), JournalHint::Verified(runs.clone()));
+        assert_eq!(reread(&journal, identity(Some(b"r"))), JournalHint::Verified(runs));
+        assert_eq!(reread(&journal, FileIdentity { size: 1, ..identity(None) }), JournalHint::Foreign);
+        assert_eq!(reread(&journal, FileIdentity { file: FileId::new(), ..identity(None) }), JournalHint::Foreign);
         let rooted = Journal::new(tempfile::tempfile().unwrap(), identity(Some(b"r")), None);
         rooted.save();
-        assert_eq!(reread(&rooted, identity(Some(b"other"))), Hint::Foreign);
+        assert_eq!(reread(&rooted, identity(Some(b"other"))), JournalHint::Foreign);
     }
 
     #[test]
-    fn what_an_earlier_download_of_the_same_url_left_is_gone_on_with() {
-        let mark = |url: &str| Some(origin_mark(&url.parse().unwrap()));
+    fn what_an_earlier_download_of_the_same_url_left_is_resumed() {
+        let mark = |url: &str| Some(origin_digest(&url.parse().unwrap()));
         let left = Journal::new(tempfile::tempfile().unwrap(), identity(None), mark("https://example.org/x?a"));
-        left.note(&Runs::from(0..2));
+        left.add(&ChunkSet::from(0..2));
         left.save();
-        let read = |kin: &Kin| {
+        let read = |previous: &PreviousAttempts| {
             let mut file = left.file.try_clone().unwrap();
             file.rewind().unwrap();
-            Journal::new(file, Identity { file: FileId::new(), ..identity(None) }, None).read(kin)
+            Journal::new(file, FileIdentity { file: FileId::new(), ..identity(None) }, None).read(previous)
         };
-        assert_eq!(read(&Kin { formerly: vec![identity(None).file], origin: None }), Hint::Verified(Runs::from(0..2)));
-        let same = Kin { formerly: Vec::new(), origin: mark("https://example.org/x?a") };
-        assert_eq!(read(&same), Hint::Verified(Runs::new()));
-        assert_eq!(read(&Kin { origin: mark("https://example.org/x?b"), ..same }), Hint::Foreign);
+        assert_eq!(
+            read(&PreviousAttempts { files: vec![identity(None).file], origin: None }),
+            JournalHint::Verified(ChunkSet::from(0..2))
+        );
+        let same = PreviousAttempts { files: Vec::new(), origin: mark("https://example.org/x?a") };
+        assert_eq!(read(&same), JournalHint::Verified(ChunkSet::new()));
+        assert_eq!(read(&PreviousAttempts { origin: mark("https://example.org/x?b"), ..same }), JournalHint::Foreign);
     }
 
     #[test]
-    fn an_unbelievable_journal_is_no_hint_and_no_error() {
+    fn an_invalid_journal_is_no_hint_and_no_error() {
         let torn = br#"{"file":"01890a5d-ac96-774b-bcce-b302099a8057","size":1,"#.to_vec();
         let backwards = torn.iter().copied().chain(*br#""root":null,"verified":[[9,2]]}"#).collect();
         for text in [Vec::new(), b"\0\xff".to_vec(), torn, backwards, vec![b'['; 300 << 10]] {
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(&text).unwrap();
             file.rewind().unwrap();
-            assert_eq!(Journal::new(file, identity(None), None).read(&Kin::default()), Hint::Nothing);
+            assert_eq!(
+                Journal::new(file, identity(None), None).read(&PreviousAttempts::default()),
+                JournalHint::Unusable
+            );
         }
     }
 }

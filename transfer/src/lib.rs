@@ -1,10 +1,9 @@
 #![doc = include_str!("../README.md")]
 
 pub mod download;
-pub mod info;
 pub mod journal;
-pub mod pace;
 pub mod progress;
+pub mod rate_limiter;
 pub mod schedule;
 pub mod sink;
 pub mod source;

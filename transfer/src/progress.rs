@@ -1,4 +1,4 @@
-//! What a user interface may look at while a download runs.
+//! The view of a running download for a user interface.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -6,12 +6,12 @@ use std::{
 };
 
 use tokio::sync::mpsc;
-use wire::{Runs, ServerId, Zone};
+use wire::{ChunkSet, ServerId, Zone};
 
-/// Notices that wait for a slow reader; further ones are dropped, so that looking never slows a download down.
-const NOTICES: usize = 256;
+/// Notices in the queue of a slow reader; further ones are dropped, so that a reader never slows a download down.
+const MAX_QUEUED_NOTICES: usize = 256;
 
-/// A view of a running download. Cheap to clone and to look at.
+/// A view of a running download. Cheap to clone and to read.
 #[derive(Debug, Clone)]
 pub struct Progress(Arc<Inner>);
 
@@ -21,106 +21,137 @@ struct Inner {
     notices: mpsc::Sender<Notice>,
 }
 
-/// How far a download is.
+/// The state of a download at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Snapshot {
-    /// Verified chunks. Never falls.
+    /// Number of verified chunks. Never falls.
     pub chunks_done: u32,
-    /// Which they are.
-    pub runs: Runs,
-    /// All chunks.
+    /// The verified chunks.
+    pub runs: ChunkSet,
+    /// Number of chunks in the file.
     pub chunks_total: u32,
     /// Bytes of verified chunks, those of an earlier run included. Never falls.
     pub bytes_done: u64,
     /// Bytes of the file.
     pub bytes_total: u64,
-    /// Bytes per second that arrive now.
+    /// Bytes per second that arrive at present.
     pub rate: u64,
-    /// Time until the end at this rate; none when nothing arrives.
+    /// Time until the end at this rate; `None` when nothing arrives.
     pub remaining: Option<Duration>,
-    /// One line per source.
-    pub sources: Vec<SourceLine>,
+    /// One entry per source.
+    pub sources: Vec<SourceProgress>,
+    /// Progress of hashing what an earlier run left, before the first request.
+    pub hashing: Option<HashProgress>,
 }
 
-/// How one source does.
+/// Progress of hashing the chunks that are there already.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HashProgress {
+    /// Bytes that were hashed.
+    pub bytes_done: u64,
+    /// Bytes to hash.
+    pub bytes_total: u64,
+}
+
+/// The state of one source.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SourceLine {
+pub struct SourceProgress {
     /// The server.
     pub server: ServerId,
     /// Its zone.
     pub zone: Zone,
-    /// Verified bytes it gave.
+    /// Bytes in chunks of this source that were verified.
     pub bytes: u64,
-    /// Bytes per second it gives now.
+    /// Bytes per second that it gives at present.
     pub rate: u64,
-    /// What it is doing.
-    pub state: SourceState,
+    /// Its activity.
+    pub state: SourceActivity,
 }
 
-/// What a source is doing.
+/// The activity of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SourceState {
-    /// Nothing is asked of it.
+pub enum SourceActivity {
+    /// No request is in flight.
     Idle,
-    /// Requests are running.
+    /// Requests are in flight.
     Active,
-    /// It failed and is left alone for a while.
+    /// The source failed and receives no request for a while.
     Resting,
-    /// It is not asked again.
+    /// The source receives no further request.
     Dropped,
 }
 
-/// Something a user wants to know.
+/// An event of a download for the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// A source failed; others take over.
+    /// A source failed; other sources take over its chunks.
     Lost {
-        /// Which.
+        /// The server.
         server: ServerId,
-        /// How it failed.
+        /// The failure.
         reason: String,
     },
-    /// A source refuses the token: a new one is asked for.
+    /// A source refuses the token; the engine asks for a new one.
     Refused {
-        /// Which.
+        /// The server.
         server: ServerId,
-        /// How it said so.
+        /// The refusal.
         reason: String,
     },
-    /// A source that had failed answers again.
+    /// A source that had failed serves again.
     Returned {
-        /// Which.
+        /// The server.
         server: ServerId,
     },
-    /// A source sent bytes that do not match their digest; it is not asked again.
+    /// A source sent bytes that do not match their digest. It receives no further request.
     WrongBytes {
-        /// Which.
+        /// The server.
         server: ServerId,
-        /// The chunk, counted from 0.
+        /// The index of the chunk, from 0.
         chunk: u32,
     },
-    /// Chunks were taken away from a source that gives less than half of what the fastest one gives. Told of each source
+    /// Chunks moved away from a source that gives less than half of what the fastest source gives. Sent for each source
     /// every few seconds at most.
     Moved {
         /// The slow source.
         from: ServerId,
-        /// How many chunks since it was told last.
+        /// Number of chunks since the last such notice.
         chunks: u32,
     },
     /// A new token is in use.
     TokenRenewed,
-    /// No source is left: waiting for one.
-    Waiting,
+    /// The sources give so little that no chunk becomes complete. The download goes on, because bytes arrive. Sent more and more
+    /// rarely.
+    Slow {
+        /// The sources that give anything.
+        sources: Vec<SlowSource>,
+        /// The time since a chunk became complete.
+        without_chunk: Duration,
+    },
+    /// No source is left; the download waits for one.
+    Waiting {
+        /// The chunks that no known source can give, if there are any.
+        lost: Option<String>,
+    },
+}
+
+/// A source that gives little.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlowSource {
+    /// The server.
+    pub server: ServerId,
+    /// Bytes per second that it gives.
+    pub rate: u64,
 }
 
 impl Progress {
-    /// A view of a download that is about to start, and its notices.
+    /// Creates the view of a download that is about to start, and the queue of its notices.
     pub fn new() -> (Self, mpsc::Receiver<Notice>) {
-        let (notices, receiver) = mpsc::channel(NOTICES);
+        let (notices, receiver) = mpsc::channel(MAX_QUEUED_NOTICES);
         (Self(Arc::new(Inner { now: Mutex::default(), notices })), receiver)
     }
 
-    /// How far the download is.
+    /// Returns the state of the download at present.
     pub fn snapshot(&self) -> Snapshot {
         self.lock().clone()
     }
@@ -129,13 +160,22 @@ impl Progress {
         change(&mut self.lock());
     }
 
+    /// Counts bytes of an earlier run that were hashed, of so many in all.
+    pub(crate) fn hashed(&self, bytes: u64, bytes_total: u64) {
+        self.update(|now| {
+            let hashing = now.hashing.get_or_insert_default();
+            hashing.bytes_done += bytes;
+            hashing.bytes_total = bytes_total;
+        });
+    }
+
     pub(crate) fn notice(&self, notice: Notice) {
-        // A reader that is gone or too slow misses notices, not the download.
+        // A reader that is gone or too slow misses notices; the download goes on.
         let _ = self.0.notices.try_send(notice);
     }
 
     fn lock(&self) -> MutexGuard<'_, Snapshot> {
-        // A snapshot is plain numbers: one left by a panicking thread is as good as any.
+        // A snapshot is plain numbers: one left by a panicking thread is valid.
         self.0.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

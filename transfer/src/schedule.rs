@@ -1,17 +1,26 @@
-//! Which source is asked for which chunks, and when.
+//! The scheduler of a download: which source receives a request for which chunks, and when.
 //!
-//! **Invariant.** Every chunk is at any time in exactly one of these states: *unknown* (its digest is missing), *waiting*,
+//! **Invariant.** Every chunk is at any time in exactly one of four states: *unknown* (its digest is missing), *waiting*,
 //! *held* by exactly one request, or *verified*. A verified chunk never changes its state again. A chunk leaves a
-//! request only when the request has verified it, has ended, or has confirmed that it was cut short before the chunk.
+//! request only when the request has verified it, has ended, or has confirmed that it was truncated before the chunk.
 //!
 //! Nothing here does I/O or reads a clock: `now` is the time since the download began. The caller reports what happened
-//! ([`Schedule::answered`], [`Schedule::received`], [`Schedule::verified`], [`Schedule::ended`]) and carries out what
-//! [`Schedule::step`] returns until it returns nothing.
+//! ([`Schedule::answered`], [`Schedule::received`], [`Schedule::verified`], [`Schedule::ended`]) and executes what
+//! [`Schedule::next_action`] returns until it returns nothing. The README of the crate explains the algorithm.
 
-mod choose;
+mod abandon;
+mod assign;
+mod contest;
+mod estimate;
+mod extent;
+mod fault;
 mod health;
-mod outlook;
 mod rate;
+mod rebalance;
+mod request;
+mod source;
+mod status;
+mod supply;
 #[cfg(test)]
 mod tests;
 mod tiers;
@@ -22,224 +31,179 @@ use std::{
     time::Duration,
 };
 
-use wire::{Layout, Runs};
+use wire::{ChunkLayout, ChunkSet};
 
-use self::{health::Health, rate::Rate};
+use self::{
+    contest::Contest,
+    extent::{chunk_len, intersection, len_of},
+    request::{AbandonReason, Request},
+    source::SourceState,
+};
+pub use self::{
+    fault::{RequestOutcome, SourceFault},
+    request::RequestId,
+    source::SourceId,
+};
 
-/// A source in the order in which it was added.
-pub type SourceKey = usize;
-
-/// A request, numbered in the order in which they are made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RequestId(u64);
-
-/// What the caller is to do.
+/// A decision of the scheduler, to be executed by the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Ask the source for the chunks.
+    /// Request the chunks from the source.
     Fetch {
         /// The new request.
         request: RequestId,
         /// The source.
-        source: SourceKey,
+        source: SourceId,
         /// The chunks, never none.
         run: Range<u32>,
     },
-    /// Let the request end before chunk `end` if it has not begun it, and say so by [`Schedule::was_cut`].
-    Cut {
+    /// End the request before chunk `end` if the request has not begun that chunk, and report the new end by
+    /// [`Schedule::truncated`].
+    Truncate {
         /// The request.
         request: RequestId,
-        /// The first chunk it should not begin any more.
+        /// The first chunk that the request should no longer begin.
         end: u32,
     },
-    /// Stop the request at once, and say so by [`Schedule::ended`] when nothing of it runs any more.
+    /// Stop the request at once, and report it by [`Schedule::ended`] when nothing of it runs any more.
     Abandon {
         /// The request.
         request: RequestId,
     },
 }
 
-/// How a request ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// It verified all chunks that it was left with.
-    Finished,
-    /// It was abandoned.
-    Abandoned,
-    /// It failed.
-    Failed(Fault),
-}
-
-/// What a failed request says about its source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// Unreachable, reset, cut short, or an answer to another question: the source rests.
-    Broken,
-    /// It asked to be left alone (429, 503) for this long, if it said so.
-    Busy(Option<Duration>),
-    /// It does not hold these chunks.
-    NotHeld,
-    /// It refuses the token: it rests until there is a new one.
-    Refused,
-    /// It sent bytes that do not match their digest: it is not asked again.
-    WrongBytes,
-    /// A chunk that others had begun is wrong: it is to be fetched anew, and who is to blame will show.
-    Unclear,
-}
-
-/// What is missing to go on, to be asked for.
+/// Resources that the download lacks and that the directory may supply.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Missing {
-    /// Chunks wait that no living source holds.
+    /// Chunks are waiting that no live source holds.
     pub sources: bool,
-    /// There are chunks without a digest.
+    /// Chunks have no digest.
     pub digests: bool,
     /// A source refuses the token.
     pub token: bool,
 }
 
-/// The state machine.
+/// The state machine of one download.
 #[derive(Debug)]
 pub struct Schedule {
-    layout: Layout,
-    connections: usize,
-    /// As many at a source that gives each of them [`choose::FAIR_RATE`].
-    fast_connections: usize,
-    /// Whether nearer sources keep farther ones out however little they give.
-    keeps_near: bool,
-    /// When a source that was kept out was tried last.
-    tried_far: Option<Duration>,
-    sources: Vec<Seat>,
-    requests: BTreeMap<RequestId, Held>,
+    layout: ChunkLayout,
+    max_requests: usize,
+    /// Limit at a source that gives each request [`assign::MIN_RATE_PER_REQUEST`].
+    max_requests_fast: usize,
+    /// Set if nearer sources exclude farther ones however little they give.
+    strict_tiers: bool,
+    /// Time of the last speed trial of an excluded source.
+    last_trial: Option<Duration>,
+    sources: Vec<SourceState>,
+    requests: BTreeMap<RequestId, Request>,
     next_request: u64,
-    unknown: Runs,
-    waiting: Runs,
-    verified: Runs,
-    /// Who takes over a chunk that was taken away: whoever is nearer would be given it again otherwise, and again have it taken.
-    promised: Option<(SourceKey, u32)>,
+    unknown: ChunkSet,
+    waiting: ChunkSet,
+    verified: ChunkSet,
+    reserved_for: Option<Reservation>,
+    /// Chunks that only one source at a time may supply.
+    contests: BTreeMap<u32, Contest>,
+    /// Bytes that the sink holds of waiting chunks.
+    begun: BTreeMap<u32, u64>,
+    /// Chunks that a source began and that are not verified yet.
+    unfinished: BTreeSet<ChunkOfSource>,
     waste: Waste,
     switches: u32,
     last_verified: Duration,
-    /// Bytes received since then, and when the last of them came.
-    since_verified: u64,
-    last_received: Duration,
-    /// When it was last said that chunks are on their way to the sources.
-    last_hope: Duration,
+    /// Bytes received since `last_verified` that may lead to a verified chunk, and when the last of them arrived.
+    gained_since_verified: u64,
+    last_gain: Duration,
+    /// Since `last_verified`, the positions of the bytes that each source gave of each chunk: the same once more, after the
+    /// chunk had to begin anew, are no gain.
+    given: BTreeMap<ChunkOfSource, ChunkSet>,
+    /// Time of the last report that the sources will receive more chunks.
+    last_expected: Duration,
 }
 
-/// A source and what is known of it.
-#[derive(Debug)]
-struct Seat {
-    tier: u8,
-    runs: Runs,
-    health: Health,
-    rate: Rate,
+/// The source that must receive a stolen chunk next. Without it, a nearer source would win the chunk back and lose it
+/// again.
+#[derive(Debug, Clone, Copy)]
+struct Reservation {
+    source: SourceId,
+    chunk: u32,
 }
 
-/// A request that runs.
-#[derive(Debug)]
-struct Held {
-    source: SourceKey,
-    /// Chunks not yet verified; the first is being received.
-    run: Range<u32>,
-    /// Chunks before this one cannot be taken away by a cut any more.
-    begun: u32,
-    started: Duration,
-    heard: Duration,
-    answered: bool,
-    /// Bytes of its first chunk that were there before, bytes received, and those of both in verified chunks.
-    begun_with: u64,
-    received: u64,
-    counted: u64,
-    /// Bytes of an unfinished chunk that somebody else will go on with.
-    kept: u64,
-    /// Bytes of the waste budget set aside for taking chunks away from it.
-    reserved: u64,
-    leaving: Option<Leaving>,
+/// A chunk as far as one source gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct ChunkOfSource {
+    source: SourceId,
+    chunk: u32,
 }
 
-impl Held {
-    /// Bytes that are there of the chunk being received.
-    const fn unfinished(&self) -> u64 {
-        (self.begun_with + self.received).saturating_sub(self.counted)
-    }
-}
-
-/// Why a request was abandoned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Leaving {
-    /// Nothing, or next to nothing, comes: the source rests.
-    Stalled,
-    /// Another source is faster.
-    TakenOver,
-    /// Its source was dropped.
-    Dropped,
-}
-
-/// Bytes received for nothing.
+/// Bytes that were received and not used.
 #[derive(Debug, Default, Clone, Copy)]
 struct Waste {
-    /// Because work was taken away by choice, and because it may yet be.
-    chosen: u64,
+    /// Lost because the scheduler stole work.
+    by_choice: u64,
+    /// Set aside for steals that are under way.
     reserved: u64,
-    /// In all.
     total: u64,
 }
 
 impl Schedule {
-    /// A schedule of the chunks not in `verified`, with up to `connections` requests in flight at one source. No digest is
-    /// known yet: see [`Schedule::add_digests`].
-    pub fn new(layout: Layout, verified: Runs, connections: usize) -> Self {
+    /// Creates a schedule of the chunks that are not in `verified`, with up to `max_requests` requests in flight at one
+    /// source. No digest is known yet: see [`Schedule::add_digests`].
+    pub fn new(layout: ChunkLayout, verified: ChunkSet, max_requests: usize) -> Self {
         Self {
             layout,
-            connections: connections.max(1),
-            fast_connections: 0,
-            keeps_near: false,
-            tried_far: None,
+            max_requests: max_requests.max(1),
+            max_requests_fast: 0,
+            strict_tiers: false,
+            last_trial: None,
             sources: Vec::new(),
             requests: BTreeMap::new(),
             next_request: 0,
             unknown: verified.gaps(0..layout.count()),
-            waiting: Runs::new(),
+            waiting: ChunkSet::new(),
             verified,
-            promised: None,
+            reserved_for: None,
+            contests: BTreeMap::new(),
+            begun: BTreeMap::new(),
+            unfinished: BTreeSet::new(),
             waste: Waste::default(),
             switches: 0,
             last_verified: Duration::ZERO,
-            since_verified: 0,
-            last_received: Duration::ZERO,
-            last_hope: Duration::ZERO,
+            gained_since_verified: 0,
+            last_gain: Duration::ZERO,
+            given: BTreeMap::new(),
+            last_expected: Duration::ZERO,
         }
     }
 
-    /// A schedule that asks far sources for what no near one holds, and for nothing else.
+    /// Restricts farther sources to chunks that no nearer source holds.
     #[must_use]
-    pub fn keep_near(self) -> Self {
-        Self { keeps_near: true, ..self }
+    pub fn with_strict_tiers(self) -> Self {
+        Self { strict_tiers: true, ..self }
     }
 
-    /// A schedule with up to `connections` requests at a source, if these are more, as long as each gets a fair rate.
+    /// Allows up to `max_requests` requests at a source, if that is more than otherwise, while each receives a fair rate.
     #[must_use]
-    pub fn more_at_fast_sources(self, connections: usize) -> Self {
-        Self { fast_connections: connections, ..self }
+    pub fn with_more_at_fast_sources(self, max_requests: usize) -> Self {
+        Self { max_requests_fast: max_requests, ..self }
     }
 
-    /// Adds a source that holds `runs`. One of a higher `tier` is left alone while those of lower tiers live and keep up.
-    pub fn add_source(&mut self, tier: u8, runs: Runs) -> SourceKey {
-        self.sources.push(Seat { tier, runs, health: Health::default(), rate: Rate::default() });
-        self.sources.len() - 1
+    /// Adds a source that holds `runs`. A source of a higher `tier` gets no request while sources of lower tiers are live and
+    /// fast enough.
+    pub fn add_source(&mut self, tier: u8, runs: ChunkSet) -> SourceId {
+        self.sources.push(SourceState::new(tier, runs));
+        SourceId::new(self.sources.len() - 1)
     }
 
-    /// Replaces how far `source` is believed to be away and what it is believed to hold. Returns whether that is news.
-    pub fn set_source(&mut self, source: SourceKey, tier: u8, runs: Runs) -> bool {
-        let Some(seat) = self.sources.get_mut(source) else { return false };
-        let news = seat.tier != tier || seat.runs != runs;
-        (seat.tier, seat.runs) = (tier, runs);
-        news
+    /// Replaces the tier and the chunks of `source`. Returns true if either changed.
+    pub fn set_source(&mut self, source: SourceId, tier: u8, runs: ChunkSet) -> bool {
+        let Some(state) = self.source_mut(source) else { return false };
+        let changed = state.tier != tier || state.runs != runs;
+        (state.tier, state.runs) = (tier, runs);
+        changed
     }
 
-    /// The digests of `chunks` are known now: they may be asked for. Returns whether that is news.
-    pub fn add_digests(&mut self, chunks: &Runs) -> bool {
+    /// Allows requests for `chunks`, whose digests are known now. Returns true if any digest was unknown before.
+    pub fn add_digests(&mut self, chunks: &ChunkSet) -> bool {
         let new = intersection(&self.unknown, chunks);
         for run in new.iter() {
             self.unknown.remove(run.clone());
@@ -248,146 +212,178 @@ impl Schedule {
         !new.is_empty()
     }
 
-    /// Sources are about to hold more: it is no time to give up.
-    pub fn hope(&mut self, now: Duration) {
-        self.last_hope = now;
+    /// Records that the sources will receive more chunks: until then the download is not given up.
+    pub fn expect_more(&mut self, now: Duration) {
+        self.last_expected = now;
     }
 
-    /// There is a new token: sources that refused the old one may be asked again.
+    /// Allows requests again at sources that refused the previous token.
     pub fn token_renewed(&mut self) {
-        self.sources.iter_mut().for_each(|seat| seat.health.refused = false);
+        self.sources.iter_mut().for_each(|source| source.health.token_renewed());
     }
 
-    /// This much of the request's first chunk is there already.
-    pub fn continues(&mut self, request: RequestId, bytes: u64) {
-        if let Some(held) = self.requests.get_mut(&request) {
-            held.begun_with = bytes;
+    /// Records how many bytes of the request's first chunk an earlier request left in the sink for it.
+    pub fn set_resumed_bytes(&mut self, request: RequestId, bytes: u64) {
+        if let Some(request) = self.requests.get_mut(&request) {
+            request.resumed_bytes = bytes;
+            let left = self.begun.remove(&request.run.start).unwrap_or(0);
+            self.waste.total += left.saturating_sub(bytes);
         }
     }
 
-    /// The request is about to end: how many bytes of an unfinished chunk will not be fetched again.
-    pub fn keeps(&mut self, request: RequestId, bytes: impl FnOnce(u32) -> u64) {
-        if let Some(held) = self.requests.get_mut(&request).filter(|held| !held.run.is_empty()) {
-            held.kept = bytes(held.run.start);
+    /// Records, for a request that is about to end, how many bytes of its unfinished chunk will not be fetched again.
+    pub fn set_preserved_bytes(&mut self, request: RequestId, bytes: impl FnOnce(u32) -> u64) {
+        if let Some(request) = self.requests.get_mut(&request).filter(|request| !request.run.is_empty()) {
+            request.preserved_bytes = bytes(request.run.start);
         }
     }
 
-    /// The request was answered as it should be.
+    /// Records that the source answered the request correctly.
     pub fn answered(&mut self, request: RequestId, now: Duration) {
-        let Some(held) = self.requests.get_mut(&request) else { return };
-        held.answered = true;
-        held.heard = now;
-        let latency = now.saturating_sub(held.started);
-        if let Some(seat) = self.sources.get_mut(held.source) {
-            seat.health.answered();
-            seat.rate.latency = latency;
+        let Some(request) = self.requests.get_mut(&request) else { return };
+        request.last_activity = now;
+        request.is_answered = true;
+        let latency = now.saturating_sub(request.started);
+        let source = request.source;
+        if let Some(source) = self.source_mut(source) {
+            source.health.answered();
+            source.rate.latency = latency;
         }
     }
 
-    /// The request has received this many bytes in all.
+    /// Records that the request has received this many bytes in all.
     pub fn received(&mut self, request: RequestId, bytes: u64, now: Duration) {
-        let Some(held) = self.requests.get_mut(&request) else { return };
-        let new = bytes.saturating_sub(held.received);
+        let Some(request) = self.requests.get_mut(&request) else { return };
+        let new = bytes.saturating_sub(request.received_bytes);
         if new == 0 {
             return;
         }
-        held.received = bytes;
-        held.heard = now;
-        self.last_received = now;
-        self.since_verified = self.since_verified.saturating_add(new);
-        if let Some(seat) = self.sources.get_mut(held.source) {
-            seat.rate.add(new);
+        let before = request.unfinished_bytes();
+        request.received_bytes = bytes;
+        request.last_activity = now;
+        let source = request.source;
+        if !request.run.is_empty() {
+            let position = |bytes: u64| u32::try_from(bytes.min(chunk_len(self.layout))).unwrap_or(u32::MAX);
+            let given = self.given.entry(ChunkOfSource { source, chunk: request.run.start }).or_default();
+            let known = given.len();
+            given.insert(position(before)..position(request.unfinished_bytes()));
+            let gain = given.len() - known;
+            self.gained_since_verified = self.gained_since_verified.saturating_add(gain.into());
+            self.last_gain = if gain > 0 { now } else { self.last_gain };
+        }
+        if let Some(source) = self.source_mut(source) {
+            source.rate.add(new);
         }
     }
 
-    /// The request has verified its next chunk. Returns whether its source had been failing until now.
+    /// Records that the request has verified its next chunk. Returns true if its source had been failing until now.
+    ///
+    /// # Panics
+    /// When `chunk` is not the next chunk of the request: the invariant would no longer hold.
     pub fn verified(&mut self, request: RequestId, chunk: u32, now: Duration) -> bool {
-        let Some(held) = self.requests.get_mut(&request) else { return false };
-        debug_assert_eq!(held.run.start, chunk, "a request verifies its chunks in order");
-        held.run.start = held.run.end.min(chunk + 1);
-        held.counted += len_of(self.layout, chunk..chunk + 1);
+        let Some(state) = self.requests.get_mut(&request) else { return false };
+        assert_eq!(state.run.start, chunk, "a request verifies its chunks in order");
+        state.run.start = state.run.end.min(chunk + 1);
+        state.verified_bytes += len_of(self.layout, chunk..chunk + 1);
         self.verified.insert(chunk..chunk + 1);
         self.last_verified = now;
-        let (source, started, received) = (held.source, held.started, held.counted.saturating_sub(held.begun_with));
+        let (source, started) = (state.source, state.started);
+        let received = state.verified_bytes.saturating_sub(state.resumed_bytes);
         self.received(request, received, now);
-        self.since_verified = 0;
-        self.sources.get_mut(source).is_some_and(|seat| seat.health.proved(started))
+        self.gained_since_verified = 0;
+        self.given.clear();
+        self.begun.remove(&chunk);
+        self.unfinished.retain(|begun| begun.chunk != chunk);
+        self.end_contest(source, chunk);
+        self.source_mut(source).is_some_and(|source| source.health.chunk_verified(started))
     }
 
-    /// The request will not begin chunk `end` or a later one: those are free again. Returns how many that are.
-    pub fn was_cut(&mut self, request: RequestId, end: u32) -> u32 {
-        let Some(held) = self.requests.get_mut(&request) else { return 0 };
-        let freed = end.max(held.run.start)..held.run.end;
+    /// Records that the request will begin neither chunk `end` nor a later one, and frees those chunks. Returns how many
+    /// were freed.
+    pub fn truncated(&mut self, request: RequestId, end: u32) -> u32 {
+        let Some(request) = self.requests.get_mut(&request) else { return 0 };
+        let freed = end.max(request.run.start)..request.run.end;
         if freed.is_empty() {
-            held.begun = held.run.end;
+            request.first_stealable = request.run.end;
             return 0;
         }
-        held.run.end = freed.start;
+        request.run.end = freed.start;
         self.waiting.insert(freed.clone());
         self.switches += 1;
         freed.end - freed.start
     }
 
-    /// The request runs no more; it received `received` bytes in all. Returns how many chunks it leaves to others.
-    pub fn ended(&mut self, request: RequestId, end: End, received: u64, now: Duration) -> u32 {
+    /// Records that the request has ended after `received` bytes in all. Returns how many chunks it leaves to others.
+    pub fn ended(&mut self, request: RequestId, outcome: RequestOutcome, received: u64, now: Duration) -> u32 {
         self.received(request, received, now);
-        let Some(held) = self.requests.remove(&request) else { return 0 };
-        let left = held.run.end - held.run.start;
-        let wasted = held.unfinished().saturating_sub(held.kept);
+        let Some(request) = self.requests.remove(&request) else { return 0 };
+        let left = request.run.end - request.run.start;
+        let wasted = request.unfinished_bytes().saturating_sub(request.preserved_bytes);
         self.waste.total += wasted;
-        self.waste.reserved -= held.reserved;
-        self.waste.chosen += wasted.min(held.reserved);
-        if !held.run.is_empty() {
-            self.waiting.insert(held.run.clone());
+        self.waste.reserved -= request.reserved_waste;
+        self.waste.by_choice += wasted.min(request.reserved_waste);
+        if !request.run.is_empty() {
+            self.waiting.insert(request.run.clone());
             self.switches += 1;
-        }
-        let others = self.requests.values().any(|other| other.source == held.source);
-        let Some(seat) = self.sources.get_mut(held.source) else { return left };
-        if !others {
-            seat.rate.settle(now);
-        }
-        match (end, held.leaving) {
-            (End::Failed(fault), _) => {
-                if fault == Fault::NotHeld {
-                    seat.runs.remove(held.run);
-                }
-                seat.health.failed(fault, now);
+            if request.received_bytes > 0 && request.unfinished_bytes() > 0 {
+                self.unfinished.insert(ChunkOfSource { source: request.source, chunk: request.run.start });
             }
-            (End::Abandoned, Some(Leaving::Stalled)) => seat.health.failed(Fault::Broken, now),
-            (End::Abandoned | End::Finished, _) => {}
+            if request.preserved_bytes > 0 {
+                self.begun.insert(request.run.start, request.preserved_bytes);
+            }
         }
+        let is_last = self.requests_at(request.source) == 0;
+        let Some(source) = self.source_mut(request.source) else { return left };
+        if request.abandoned == Some(AbandonReason::Stolen) && !request.is_answered {
+            source.rate.waited(now.saturating_sub(request.started));
+        }
+        let is_outdated = is_last && source.rate.is_outdated();
+        if is_last {
+            source.rate.finish(now);
+        }
+        if is_outdated {
+            source.rate.forget();
+        }
+        let fault = request.fault(outcome, is_outdated, now);
+        if fault == Some(SourceFault::NotHeld) {
+            source.runs.remove(request.run.clone());
+        }
+        if let Some(fault) = fault {
+            source.health.failed(fault, request.started, now);
+        }
+        self.contested_request_ended(&request, fault);
         left
     }
 
-    /// What to do now; to be called until it returns nothing.
-    pub fn step(&mut self, now: Duration) -> Option<Action> {
-        for (key, seat) in self.sources.iter_mut().enumerate() {
-            let busy = self.requests.values().any(|held| held.source == key);
-            seat.rate.tick(now, busy);
+    /// Decides what to do now. To be called until it returns nothing.
+    pub fn next_action(&mut self, now: Duration) -> Option<Action> {
+        let busy = self.busy_sources();
+        for (id, source) in (0..).map(SourceId::new).zip(&mut self.sources) {
+            source.rate.update(now, busy.contains(&id));
         }
-        self.leave(now).or_else(|| self.assign(now)).or_else(|| self.relieve(now))
+        self.abandon(now).or_else(|| self.assign(now)).or_else(|| self.rebalance(now))
     }
 
-    /// The sources that now have a request running.
-    fn busy(&self) -> BTreeSet<SourceKey> {
-        self.requests.values().map(|held| held.source).collect()
+    fn source(&self, source: SourceId) -> Option<&SourceState> {
+        self.sources.get(source.index())
     }
-}
 
-/// Bytes in the chunks of `run`.
-fn len_of(layout: Layout, run: Range<u32>) -> u64 {
-    let bytes = layout.bytes_of_run(run);
-    bytes.end - bytes.start
-}
+    fn source_mut(&mut self, source: SourceId) -> Option<&mut SourceState> {
+        self.sources.get_mut(source.index())
+    }
 
-/// Bytes in a chunk, but never more than the file has.
-fn chunk_len(layout: Layout) -> u64 {
-    layout.chunk_size().min(layout.size())
-}
+    /// Returns the sources with their ids.
+    fn enumerated_sources(&self) -> impl Iterator<Item = (SourceId, &SourceState)> {
+        (0..).map(SourceId::new).zip(&self.sources)
+    }
 
-fn intersection(a: &Runs, b: &Runs) -> Runs {
-    let mut both = a.clone();
-    let end = a.iter().last().map_or(0, |run| run.end);
-    b.gaps(0..end).iter().for_each(|gap| both.remove(gap));
-    both
+    /// Returns the sources at which a request is in flight.
+    fn busy_sources(&self) -> BTreeSet<SourceId> {
+        self.requests.values().map(|request| request.source).collect()
+    }
+
+    /// Returns how many requests are in flight at `source`.
+    fn requests_at(&self, source: SourceId) -> usize {
+        self.requests.values().filter(|request| request.source == source).count()
+    }
 }

@@ -1,4 +1,4 @@
-//! Publishing to real servers that take, refuse, lose and hold chunks.
+//! Publication to real servers that accept, refuse, lose and hold chunks.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its fixtures too")]
 
@@ -15,35 +15,39 @@ use axum::{
     body::Bytes,
     extract::{DefaultBodyLimit, Path, State},
     http::{HeaderMap, StatusCode},
+    response::{IntoResponse as _, Response},
     routing::{get, put},
 };
 use ddm_transfer::{
+    rate_limiter::RateLimiter,
     source::client_builder,
-    upload::{Published, Publisher, Step, UploadError},
+    upload::{Published, Publisher, UploadError, UploadEvent},
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wire::{
-    Digest, FileId, Layout, TokenId,
-    catalog::{IssuedToken, Target, UploadPlan},
+    ChunkLayout, Digest, FileId, TokenId,
+    catalogue::{IssuedToken, UploadPlan, UploadTarget},
     server::HeldChunks,
-    token::{Kind, Token},
+    token::{Token, TokenKind},
 };
 
 const MIB: u64 = 1 << 20;
 
-/// What a server holds, and what it answers to the next requests instead of taking them.
+/// The chunks of a server, and the statuses with which it refuses the next ones.
 #[derive(Default)]
 struct Store {
     chunks: BTreeMap<u32, Bytes>,
     refusals: Vec<u16>,
     always: Option<u16>,
+    /// The body of refusals.
+    problem: &'static str,
     puts: u32,
 }
 
 struct Server {
     store: Arc<Mutex<Store>>,
-    target: Target,
+    target: UploadTarget,
     task: JoinHandle<()>,
 }
 
@@ -55,18 +59,18 @@ impl Drop for Server {
 
 type Shared = State<Arc<Mutex<Store>>>;
 
-async fn put_chunk(State(store): Shared, Path(n): Path<u32>, headers: HeaderMap, body: Bytes) -> StatusCode {
+async fn put_chunk(State(store): Shared, Path(n): Path<u32>, headers: HeaderMap, body: Bytes) -> Response {
     let mut store = store.lock().unwrap();
     store.puts += 1;
     if let Some(status) = store.always.or(store.refusals.pop()) {
-        return StatusCode::from_u16(status).unwrap();
+        return (StatusCode::from_u16(status).unwrap(), store.problem).into_response();
     }
     let digest = Digest::from_field(headers.get("content-digest").unwrap().to_str().unwrap()).unwrap();
     if digest != Digest::of(&body) || !headers.contains_key("authorization") {
-        return StatusCode::UNPROCESSABLE_ENTITY;
+        return StatusCode::UNPROCESSABLE_ENTITY.into_response();
     }
     store.chunks.insert(n, body);
-    StatusCode::NO_CONTENT
+    StatusCode::NO_CONTENT.into_response()
 }
 
 async fn held(State(store): Shared) -> Json<HeldChunks> {
@@ -81,7 +85,7 @@ async fn server(name: &str) -> Server {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/chunks", listener.local_addr().unwrap()).parse().unwrap();
     let task = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
-    Server { store, target: Target { server: name.parse().unwrap(), zone: "a".parse().unwrap(), url }, task }
+    Server { store, target: UploadTarget { server: name.parse().unwrap(), zone: "a".parse().unwrap(), url }, task }
 }
 
 fn content(size: u64) -> Vec<u8> {
@@ -98,32 +102,38 @@ fn plan(size: u64, quorum: u32, servers: &[&Server]) -> UploadPlan {
     let expires_at = jiff::Timestamp::now() + Duration::from_secs(900);
     UploadPlan {
         id: FileId::new(),
-        chunk_size: Layout::of(size).unwrap().chunk_size(),
+        chunk_size: ChunkLayout::of(size).unwrap().chunk_size(),
         quorum,
-        upload: IssuedToken { token: Token::generate(Kind::Upload), token_id: TokenId::new(), expires_at },
+        upload: IssuedToken {
+            token: Token::generate(TokenKind::Upload),
+            token_id: TokenId::new(),
+            expires_at,
+            lifetime_s: None,
+        },
         targets: servers.iter().map(|server| server.target.clone()).collect(),
     }
 }
 
 async fn publish(file: &std::path::Path, plan: &UploadPlan, resume: bool) -> Result<Published, UploadError> {
-    publish_told(file, plan, resume).await.0
+    publish_with_events(file, plan, resume, RateLimiter::default()).await.0
 }
 
-/// Also what was told on the way.
-async fn publish_told(
+/// Publishes and also returns the events.
+async fn publish_with_events(
     file: &std::path::Path,
     plan: &UploadPlan,
     resume: bool,
-) -> (Result<Published, UploadError>, Vec<Step>) {
+    rate_limiter: RateLimiter,
+) -> (Result<Published, UploadError>, Vec<UploadEvent>) {
     let client = client_builder().build().unwrap();
-    let steps: Arc<Mutex<Vec<Step>>> = Arc::default();
-    let told = Arc::clone(&steps);
-    let progress = Box::new(move |step| told.lock().unwrap().push(step));
-    let publisher = Publisher { client, resume, cancel: CancellationToken::new(), progress };
+    let events: Arc<Mutex<Vec<UploadEvent>>> = Arc::default();
+    let sink = Arc::clone(&events);
+    let progress = Box::new(move |event| sink.lock().unwrap().push(event));
+    let publisher = Publisher { client, resume, rate_limiter, cancel: CancellationToken::new(), progress };
     let published = publisher.publish(File::open(file).unwrap(), plan);
-    let published = tokio::time::timeout(Duration::from_secs(60), published).await.expect("it hangs");
-    let steps = steps.lock().unwrap().clone();
-    (published, steps)
+    let published = tokio::time::timeout(Duration::from_secs(60), published).await.expect("the upload hangs");
+    let events = events.lock().unwrap().clone();
+    (published, events)
 }
 
 fn check(server: &Server, bytes: &[u8]) {
@@ -148,7 +158,24 @@ async fn every_target_gets_every_chunk_and_the_digests_are_those_of_the_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn passing_troubles_are_retried_and_each_chunk_is_taken_once() {
+async fn an_upload_keeps_to_its_rate_limit_in_all_and_no_target_counts_as_stalled() {
+    for (size, rate) in [(MIB, 512 << 10), (6 * MIB, 6 << 20)] {
+        let bytes = content(size);
+        let (a, b) = (server("a").await, server("b").await);
+        let (path, started) = (file(&bytes), Instant::now());
+        let limiter = RateLimiter::with_total(rate);
+        let (published, events) = publish_with_events(path.path(), &plan(size, 1, &[&a, &b]), false, limiter).await;
+        assert!(published.unwrap().targets.iter().all(|target| target.sent == size && target.failure.is_none()));
+        let (elapsed, expected) = (started.elapsed().as_secs_f64(), f64::from(u32::try_from(2 * size / rate).unwrap()));
+        assert!((expected * 0.9..expected * 1.5 + 1.0).contains(&elapsed), "{elapsed} s at {rate} bytes/s");
+        assert!(!events.iter().any(|event| matches!(event, UploadEvent::LeftBehind { .. })), "{events:?}");
+        check(&a, &bytes);
+        check(&b, &bytes);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn temporary_failures_are_retried_and_each_chunk_is_accepted_once() {
     let bytes = content(3 * MIB);
     let a = server("a").await;
     a.store.lock().unwrap().refusals = vec![500, 503, 422, 429];
@@ -169,9 +196,33 @@ async fn a_dead_target_is_left_behind_when_the_others_make_the_quorum_and_fails_
     assert!(failure.contains("507"), "{failure}");
     let error = publish(path.path(), &plan(3 * MIB, 2, &[&a, &full]), false).await.unwrap_err();
     assert!(
-        matches!(&error, UploadError::Quorum { alive: 1, quorum: 2, reasons } if reasons.contains("full")),
+        matches!(&error, UploadError::Quorum { alive: 1, quorum: 2, failed: 1, full: 1, reasons } if reasons.contains("full: chunk")),
         "{error}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_is_told_in_the_words_of_the_servers_problem_document() {
+    let bytes = content(MIB);
+    let path = file(&bytes);
+    for (status, problem, words) in [
+        (
+            507,
+            r#"{"title":"This server's disk is full","detail":"make room"}"#,
+            "a: This server's disk is full: make room",
+        ),
+        (409, r#"{"title":"Gone \u001b[2J elsewhere"}"#, "a: Gone [2J elsewhere"),
+        (507, "no document", "a: chunk 0: status 507"),
+    ] {
+        let a = server("a").await;
+        {
+            let mut store = a.store.lock().unwrap();
+            (store.always, store.problem) = (Some(status), problem);
+        }
+        let error = publish(path.path(), &plan(MIB, 1, &[&a]), false).await.unwrap_err();
+        let UploadError::Quorum { reasons, full, .. } = &error else { panic!("{error}") };
+        assert_eq!((reasons.as_str(), *full), (words, usize::from(status == 507)));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,7 +237,7 @@ async fn a_second_try_sends_only_what_is_missing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_changes_meanwhile_is_not_published() {
+async fn a_file_that_changes_during_the_upload_is_not_published() {
     let bytes = content(3 * MIB);
     let a = server("a").await;
     // The first chunk is refused for a moment: time to change the file.
@@ -203,31 +254,35 @@ async fn a_file_that_changes_meanwhile_is_not_published() {
     assert!(matches!(result, Err(UploadError::Changed)), "{result:?}");
 }
 
-/// A target at an address where nobody takes anything: paused, or gone.
-fn nobody(name: &str, listener: std::net::TcpListener, paused: bool) -> (Target, Option<std::net::TcpListener>) {
+/// Returns a target at whose address no process accepts bytes: paused, or gone.
+fn unresponsive(
+    name: &str,
+    listener: std::net::TcpListener,
+    paused: bool,
+) -> (UploadTarget, Option<std::net::TcpListener>) {
     let url = format!("http://{}/chunks", listener.local_addr().unwrap()).parse().unwrap();
-    let target = Target { server: name.parse().unwrap(), zone: "a".parse().unwrap(), url };
-    // The system accepts in the name of a process that is paused.
+    let target = UploadTarget { server: name.parse().unwrap(), zone: "a".parse().unwrap(), url };
+    // The system accepts connections on behalf of a paused process.
     (target, paused.then_some(listener))
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_target_that_is_stuck_is_left_behind_in_seconds_when_the_others_make_the_quorum() {
+async fn a_stalled_target_is_left_behind_in_seconds_when_the_others_make_the_quorum() {
     for (paused, limit) in [(true, 12), (false, 6)] {
         let bytes = content(20 * MIB);
         let a = server("a").await;
-        let (stuck, _listener) = nobody("stuck", std::net::TcpListener::bind("127.0.0.1:0").unwrap(), paused);
+        let (stalled, _listener) = unresponsive("stalled", std::net::TcpListener::bind("127.0.0.1:0").unwrap(), paused);
         let mut plan = plan(20 * MIB, 1, &[&a]);
-        plan.targets.push(stuck);
+        plan.targets.push(stalled);
         let began = Instant::now();
         for resume in [false, true] {
             let path = file(&bytes);
-            let (published, steps) = publish_told(path.path(), &plan, resume).await;
+            let (published, events) = publish_with_events(path.path(), &plan, resume, RateLimiter::default()).await;
             let published = published.unwrap();
             assert!(published.targets[0].failure.is_none() && published.targets[1].failure.is_some());
-            let left = |step: &Step| matches!(step, Step::LeftBehind { server, .. } if server.as_str() == "stuck");
-            assert_eq!(steps.iter().filter(|step| left(step)).count(), 1, "{steps:?}");
-            assert_eq!(steps.last(), Some(&Step::Held(20 * MIB)), "{steps:?}");
+            let left = |event: &UploadEvent| matches!(event, UploadEvent::LeftBehind { server, .. } if server.as_str() == "stalled");
+            assert_eq!(events.iter().filter(|event| left(event)).count(), 1, "{events:?}");
+            assert_eq!(events.last(), Some(&UploadEvent::Held(20 * MIB)), "{events:?}");
         }
         check(&a, &bytes);
         assert!(began.elapsed() < 2 * Duration::from_secs(limit), "paused: {paused}, {:?}", began.elapsed());

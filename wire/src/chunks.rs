@@ -1,4 +1,4 @@
-//! How a file is cut into chunks, and sets of chunks.
+//! Division of files into chunks, and sets of chunks.
 //!
 //! A chunk is the unit of verification: fixed size per file, the last one shorter. Intervals are half-open throughout.
 
@@ -7,102 +7,103 @@ use std::{fmt, ops::Range};
 use rangemap::RangeSet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// The smallest chunk, in bytes.
+/// Smallest chunk size in bytes.
 pub const MIN_CHUNK_SIZE: u64 = 1 << 20;
-/// The most chunks a file is cut into; bounds every manifest to half a megabyte of digests.
+/// Largest number of chunks in a file. It bounds the digests of a manifest to half a megabyte.
 pub const MAX_CHUNKS: u32 = 16_384;
-/// The largest file, in bytes: 1 PiB.
+/// Largest file in bytes: 1 PiB.
 pub const MAX_FILE_SIZE: u64 = 1 << 50;
 
-/// How one file is cut: its size and its chunk size, both in bytes.
+/// Division of a file into chunks: its size and chunk size in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Layout {
+pub struct ChunkLayout {
     size: u64,
     chunk_size: u64,
 }
 
-/// The position of a chunk; only a [`Layout`] that has such a chunk can make one.
+/// Position of a chunk. Only a [`ChunkLayout`] with such a chunk creates one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChunkIndex(u32);
 
-/// Why a size and a chunk size do not make a layout.
+/// Error of a size and a chunk size that do not form a layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum LayoutError {
-    /// Larger than [`MAX_FILE_SIZE`].
+pub enum ChunkLayoutError {
+    /// The size exceeds [`MAX_FILE_SIZE`].
     #[error("a file holds at most {MAX_FILE_SIZE} bytes")]
     TooLarge,
-    /// Not the chunk size that the size calls for.
+    /// The chunk size is not the one that follows from the size.
     #[error("the chunk size of this file must be {expected} bytes")]
     ChunkSize {
-        /// The only chunk size allowed for the size.
+        /// Only chunk size allowed for the size.
         expected: u64,
     },
 }
 
-impl Layout {
-    /// The layout of a file of `size` bytes: the smallest power of two ≥ 1 MiB that gives at most 16,384 chunks.
+impl ChunkLayout {
+    /// Returns the layout of a file of `size` bytes: its chunk size is the smallest power of two ≥ 1 MiB that gives at
+    /// most 16,384 chunks.
     ///
     /// # Errors
-    /// [`LayoutError::TooLarge`].
-    pub fn of(size: u64) -> Result<Self, LayoutError> {
+    /// [`ChunkLayoutError::TooLarge`].
+    pub fn of(size: u64) -> Result<Self, ChunkLayoutError> {
         if size > MAX_FILE_SIZE {
-            return Err(LayoutError::TooLarge);
+            return Err(ChunkLayoutError::TooLarge);
         }
         let chunk_size = size.div_ceil(u64::from(MAX_CHUNKS)).next_power_of_two().max(MIN_CHUNK_SIZE);
         Ok(Self { size, chunk_size })
     }
 
-    /// Checks a layout that a peer names.
+    /// Checks a layout received from a peer.
     ///
     /// # Errors
-    /// When `chunk_size` is not the one [`Layout::of`] gives.
-    pub fn checked(size: u64, chunk_size: u64) -> Result<Self, LayoutError> {
+    /// When `chunk_size` differs from the one that [`ChunkLayout::of`] gives.
+    pub fn checked(size: u64, chunk_size: u64) -> Result<Self, ChunkLayoutError> {
         let layout = Self::of(size)?;
         if layout.chunk_size == chunk_size {
             Ok(layout)
         } else {
-            Err(LayoutError::ChunkSize { expected: layout.chunk_size })
+            Err(ChunkLayoutError::ChunkSize { expected: layout.chunk_size })
         }
     }
 
-    /// Bytes in the file.
+    /// Returns the size of the file in bytes.
     pub const fn size(&self) -> u64 {
         self.size
     }
 
-    /// Bytes in every chunk but the last.
+    /// Returns the size in bytes of every chunk but the last.
     pub const fn chunk_size(&self) -> u64 {
         self.chunk_size
     }
 
-    /// How many chunks there are; none in an empty file.
+    /// Returns the number of chunks; 0 for an empty file.
     pub fn count(&self) -> u32 {
         // `of` chose the chunk size so that the count is at most MAX_CHUNKS.
         u32::try_from(self.size.div_ceil(self.chunk_size)).unwrap_or(MAX_CHUNKS)
     }
 
-    /// The `n`-th chunk, if there is one.
+    /// Returns chunk `n`, if the file has it.
     pub fn chunk(&self, n: u32) -> Option<ChunkIndex> {
         (n < self.count()).then_some(ChunkIndex(n))
     }
 
-    /// All chunks, in order.
+    /// Returns all chunks in order.
     pub fn chunks(&self) -> impl Iterator<Item = ChunkIndex> + use<> {
         (0..self.count()).map(ChunkIndex)
     }
 
-    /// The bytes of one chunk.
+    /// Returns the byte range of one chunk.
     pub fn bytes_of(&self, chunk: ChunkIndex) -> Range<u64> {
         self.bytes_of_run(chunk.0..chunk.0.saturating_add(1))
     }
 
-    /// The bytes of a run of chunks, clamped to the file.
+    /// Returns the byte range of consecutive chunks, clamped to the file.
     pub fn bytes_of_run(&self, run: Range<u32>) -> Range<u64> {
         let at = |n: u32| u64::from(n).saturating_mul(self.chunk_size).min(self.size);
         at(run.start)..at(run.end)
     }
 
-    /// The chunks that a byte range touches; empty for an empty range.
+    /// Returns the chunks that a byte range touches; an empty range touches none.
     pub fn run_of_bytes(&self, bytes: Range<u64>) -> Range<u32> {
         if bytes.is_empty() {
             return 0..0;
@@ -111,14 +112,14 @@ impl Layout {
         index(bytes.start / self.chunk_size)..index(bytes.end.div_ceil(self.chunk_size))
     }
 
-    /// The whole file as runs.
-    pub fn all(&self) -> Runs {
-        Runs::from(0..self.count())
+    /// Returns the set of all chunks.
+    pub fn all(&self) -> ChunkSet {
+        ChunkSet::from(0..self.count())
     }
 }
 
 impl ChunkIndex {
-    /// The position, counted from 0.
+    /// Returns the position, counted from 0.
     pub const fn get(self) -> u32 {
         self.0
     }
@@ -130,62 +131,82 @@ impl fmt::Display for ChunkIndex {
     }
 }
 
-/// A set of chunks as half-open intervals, `[[a,b],…]` in JSON: sorted, disjoint, not adjacent, none empty.
+/// Set of chunks as half-open intervals, `[[a,b],…]` in JSON: sorted, disjoint, not adjacent, none empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Runs(RangeSet<u32>);
+pub struct ChunkSet(RangeSet<u32>);
 
-impl Runs {
-    /// No chunks.
+impl ChunkSet {
+    /// Creates an empty set.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds `run`; an empty one changes nothing.
+    /// Adds the chunks of `run`; an empty `run` changes nothing.
     pub fn insert(&mut self, run: Range<u32>) {
         if !run.is_empty() {
             self.0.insert(run);
         }
     }
 
-    /// Takes `run` out; an empty one changes nothing.
+    /// Removes the chunks of `run`; an empty `run` changes nothing.
     pub fn remove(&mut self, run: Range<u32>) {
         if !run.is_empty() {
             self.0.remove(run);
         }
     }
 
-    /// Whether chunk `n` is in the set.
+    /// Returns true if chunk `n` is in the set.
     pub fn contains(&self, n: u32) -> bool {
         self.0.contains(&n)
     }
 
-    /// Whether every chunk of `run` is in the set; true of an empty run.
+    /// Returns true if every chunk of `run` is in the set, and for an empty `run`.
     pub fn covers(&self, run: Range<u32>) -> bool {
         run.is_empty() || self.0.get(&run.start).is_some_and(|held| held.end >= run.end)
     }
 
-    /// How many chunks are in the set.
+    /// Returns the number of chunks in the set.
     pub fn len(&self) -> u32 {
         self.iter().map(|run| run.end - run.start).sum()
     }
 
-    /// Whether there are none.
+    /// Returns true if the set has no chunks.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The intervals, ascending.
+    /// Returns the intervals in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = Range<u32>> {
         self.0.iter().cloned()
     }
 
-    /// The chunks of `within` that are not in the set.
+    /// Names the chunks for a person: `chunk 3`, `chunks 2-4, 7`. Of very many intervals only the first are named.
+    pub fn describe(&self) -> String {
+        let mut named: Vec<String> = self.iter().take(MAX_NAMED_RUNS).map(|run| name_run(&run)).collect();
+        if self.iter().nth(MAX_NAMED_RUNS).is_some() {
+            named.push("others".to_owned());
+        }
+        format!("{} {}", if self.len() == 1 { "chunk" } else { "chunks" }, named.join(", "))
+    }
+
+    /// Returns the chunks of `within` that are not in the set.
     pub fn gaps(&self, within: Range<u32>) -> Self {
         if within.is_empty() { Self::new() } else { Self(self.0.gaps(&within).collect()) }
     }
 }
 
-impl From<Range<u32>> for Runs {
+/// Intervals that a description names.
+const MAX_NAMED_RUNS: usize = 8;
+
+fn name_run(run: &Range<u32>) -> String {
+    if run.end - run.start == 1 {
+        run.start.to_string()
+    } else {
+        format!("{}-{}", run.start, run.end.saturating_sub(1))
+    }
+}
+
+impl From<Range<u32>> for ChunkSet {
     fn from(run: Range<u32>) -> Self {
         let mut runs = Self::new();
         runs.insert(run);
@@ -193,7 +214,7 @@ impl From<Range<u32>> for Runs {
     }
 }
 
-impl FromIterator<Range<u32>> for Runs {
+impl FromIterator<Range<u32>> for ChunkSet {
     fn from_iter<I: IntoIterator<Item = Range<u32>>>(iter: I) -> Self {
         let mut runs = Self::new();
         iter.into_iter().for_each(|run| runs.insert(run));
@@ -201,13 +222,13 @@ impl FromIterator<Range<u32>> for Runs {
     }
 }
 
-impl Serialize for Runs {
+impl Serialize for ChunkSet {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.iter().map(|run| [run.start, run.end]))
     }
 }
 
-impl<'de> Deserialize<'de> for Runs {
+impl<'de> Deserialize<'de> for ChunkSet {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = Vec::<[u32; 2]>::deserialize(deserializer)?;
         let mut runs = Self::new();
@@ -232,6 +253,19 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     #[test]
+    fn chunks_are_named_for_a_person_and_of_many_only_the_first() {
+        let set = |chunks: &[u32]| chunks.iter().map(|n| *n..n + 1).collect::<ChunkSet>();
+        for (chunks, named) in [
+            (&[3][..], "chunk 3"),
+            (&[2, 3, 7], "chunks 2-3, 7"),
+            (&[0, 3, 4, 7, 8, 9], "chunks 0, 3-4, 7-9"),
+            (&[0, 2, 4, 6, 8, 10, 12, 14, 16], "chunks 0, 2, 4, 6, 8, 10, 12, 14, others"),
+        ] {
+            assert_eq!(set(chunks).describe(), named);
+        }
+    }
+
+    #[test]
     fn chunk_size_follows_the_file_size() {
         for (size, chunk_size, count) in [
             (0, MIB, 0),
@@ -243,12 +277,12 @@ mod tests {
             (16 * 1024 * MIB + 1, 2 * MIB, 8_193),
             (MAX_FILE_SIZE, 1 << 36, 16_384),
         ] {
-            let layout = Layout::of(size).unwrap();
+            let layout = ChunkLayout::of(size).unwrap();
             assert_eq!((layout.chunk_size(), layout.count()), (chunk_size, count), "{size}");
         }
-        assert_eq!(Layout::of(MAX_FILE_SIZE + 1), Err(LayoutError::TooLarge));
-        assert_eq!(Layout::of(u64::MAX), Err(LayoutError::TooLarge));
-        assert_eq!(Layout::checked(1, 2 * MIB), Err(LayoutError::ChunkSize { expected: MIB }));
+        assert_eq!(ChunkLayout::of(MAX_FILE_SIZE + 1), Err(ChunkLayoutError::TooLarge));
+        assert_eq!(ChunkLayout::of(u64::MAX), Err(ChunkLayoutError::TooLarge));
+        assert_eq!(ChunkLayout::checked(1, 2 * MIB), Err(ChunkLayoutError::ChunkSize { expected: MIB }));
     }
 
     #[test]
@@ -264,15 +298,15 @@ mod tests {
             "[[0]]",
             "7",
         ] {
-            assert!(serde_json::from_str::<Runs>(bad).is_err(), "{bad}");
+            assert!(serde_json::from_str::<ChunkSet>(bad).is_err(), "{bad}");
         }
-        assert_eq!(serde_json::from_str::<Runs>("[[0,2],[3,16384]]").unwrap().len(), 16_383);
+        assert_eq!(serde_json::from_str::<ChunkSet>("[[0,2],[3,16384]]").unwrap().len(), 16_383);
     }
 
     proptest! {
         #[test]
         fn chunks_tile_the_file(size in prop_oneof![0..64 * MIB, 0..=MAX_FILE_SIZE]) {
-            let layout = Layout::of(size).unwrap();
+            let layout = ChunkLayout::of(size).unwrap();
             prop_assert!(layout.count() <= MAX_CHUNKS);
             let mut at = 0;
             for chunk in layout.chunks() {
@@ -287,7 +321,7 @@ mod tests {
 
         #[test]
         fn runs_behave_like_a_set_of_numbers(ops in prop::collection::vec((any::<bool>(), 0..40u32, 0..40u32), 0..30)) {
-            let mut runs = Runs::new();
+            let mut runs = ChunkSet::new();
             let mut model = std::collections::BTreeSet::new();
             for (add, a, b) in ops {
                 let run = a.min(b)..a.max(b);
@@ -299,7 +333,7 @@ mod tests {
             let gaps: Vec<u32> = runs.gaps(0..40).iter().flatten().collect();
             prop_assert_eq!(gaps, (0..40).filter(|n| !model.contains(n)).collect::<Vec<_>>());
             let text = serde_json::to_string(&runs).unwrap();
-            prop_assert_eq!(serde_json::from_str::<Runs>(&text).unwrap(), runs);
+            prop_assert_eq!(serde_json::from_str::<ChunkSet>(&text).unwrap(), runs);
         }
     }
 }

@@ -6,25 +6,25 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 
-/// The length of a digest in bytes.
+/// Length of a digest in bytes.
 pub const DIGEST_LEN: usize = 32;
 
-/// A SHA-256 digest: 32 bytes, lower-case hex in text.
+/// SHA-256 digest: 32 bytes, lower-case hex in text.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest([u8; DIGEST_LEN]);
 
-/// Why a text or a byte string is not a digest.
+/// Error of a text or byte string that is not a digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a SHA-256 digest is 64 hexadecimal digits")]
 pub struct DigestError;
 
 impl Digest {
-    /// The digest of `bytes`.
+    /// Computes the digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// The root of a manifest: the SHA-256 of the concatenated chunk digests.
+    /// Computes the root of a manifest: the SHA-256 of the concatenated chunk digests.
     pub fn root_of<'a>(chunks: impl IntoIterator<Item = &'a Digest>) -> Self {
         let mut hasher = Hasher::new();
         for chunk in chunks {
@@ -33,17 +33,18 @@ impl Digest {
         hasher.finish()
     }
 
-    /// The 32 raw bytes.
+    /// Returns the 32 bytes.
     pub const fn as_bytes(&self) -> &[u8; DIGEST_LEN] {
         &self.0
     }
 
-    /// The value of a `Content-Digest` or `Repr-Digest` header (RFC 9530 §2).
+    /// Returns the value of a `Content-Digest` or `Repr-Digest` header (RFC 9530 §2).
     pub fn to_field(&self) -> String {
         format!("sha-256=:{}:", STANDARD.encode(self.0))
     }
 
-    /// Reads the `sha-256` member of a `Content-Digest` or `Repr-Digest` header; other algorithms are passed over.
+    /// Parses the `sha-256` member of a `Content-Digest` or `Repr-Digest` header (RFC 9530 §2) and skips other
+    /// algorithms.
     ///
     /// # Errors
     /// When there is no well-formed `sha-256` member.
@@ -111,22 +112,22 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// A SHA-256 over bytes that stream by.
+/// Incremental SHA-256 over bytes that arrive in parts.
 #[derive(Clone, Default)]
 pub struct Hasher(Sha256);
 
 impl Hasher {
-    /// A hasher that has seen nothing.
+    /// Creates a hasher over no bytes.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes the next bytes.
+    /// Adds the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// The digest of everything that was taken.
+    /// Returns the digest of all bytes added.
     pub fn finish(self) -> Digest {
         Digest(self.0.finalize().into())
     }

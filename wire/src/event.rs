@@ -1,9 +1,9 @@
-//! Facts that flow from the info-server down to the file servers.
+//! Events from the info-server to the file servers.
 //!
-//! Facts run in *streams*: one per zone, one per server, one for all. `seq` is one ascending number over all streams of an
-//! epoch, so it is also the version of whatever a fact is about: the highest one wins, and duplicates, reordering and
-//! replays change nothing. `prev` is the `seq` before it in the same stream: a consumer that has seen less than `prev` has
-//! missed something and catches up over HTTP.
+//! Events run in *streams*: one for each zone, one for each server, one for all. `seq` ascends over all streams of an epoch, so
+//! it is also the version of the event's subject: the highest one wins, and duplicates, reordering and replays change nothing.
+//! `prev` is the `seq` of the event before it in the same stream. A consumer whose cursor is below `prev` has missed an event and
+//! reads the log over HTTP.
 
 use std::{fmt, str::FromStr};
 
@@ -16,32 +16,32 @@ use crate::{
     token::{Grant, Revocation},
 };
 
-/// The major version of the envelope that this build reads and writes.
+/// Major version of the event envelope that this build reads and writes.
 pub const SCHEMA: u32 = 1;
 
-/// A stream of facts: `zone.<zone>`, `server.<id>` or `all`.
+/// Stream of events: `zone.<zone>`, `server.<id>` or `all`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Stream {
-    /// For the servers of one zone.
+    /// Events for the file servers of one zone.
     Zone(Zone),
-    /// For one server.
+    /// Events for one file server.
     Server(ServerId),
-    /// For every server.
+    /// Events for every file server.
     All,
 }
 
-/// Why a text is not a stream.
+/// Error of a text that is not a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a stream is 'zone.<zone>', 'server.<id>' or 'all'")]
 pub struct StreamError;
 
 impl Stream {
-    /// The three streams that concern one server.
+    /// Returns the three streams of one file server.
     pub fn of_server(server: &ServerId, zone: &Zone) -> [Self; 3] {
         [Self::Zone(zone.clone()), Self::Server(server.clone()), Self::All]
     }
 
-    /// The last word of a routing key.
+    /// Returns the last word of the routing key.
     fn audience(&self) -> &str {
         match self {
             Self::Zone(label) | Self::Server(label) => label.as_str(),
@@ -87,88 +87,88 @@ impl<'de> Deserialize<'de> for Stream {
     }
 }
 
-/// One message: a fact and its place in its stream.
+/// Message: a payload with its position in a stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// Major version of this form.
+    /// Major version of the envelope.
     pub schema: u32,
-    /// The life of the info-server's database that `seq` counts in.
+    /// Epoch of the info-server's database that `seq` belongs to.
     pub epoch: Epoch,
-    /// Whom it concerns.
+    /// Stream of the event.
     pub stream: Stream,
-    /// The `seq` before it in the same stream, 0 for the first.
+    /// `seq` of the event before it in the same stream, 0 for the first.
     pub prev: u64,
-    /// Its own number, ascending over all streams of the epoch.
+    /// Sequence number, ascending over all streams of the epoch.
     pub seq: u64,
-    /// When it was committed.
+    /// Time of the commit.
     pub at: Timestamp,
-    /// What happened.
+    /// Type and members of the event.
     #[serde(flatten)]
-    pub fact: Fact,
+    pub payload: EventPayload,
 }
 
-/// What happened.
+/// Type and members of an event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type")]
-pub enum Fact {
-    /// Tokens of one group commit.
+pub enum EventPayload {
+    /// Tokens issued by one group commit.
     #[serde(rename = "token.granted")]
     TokenGranted {
-        /// The grants; each names its own file and zones.
+        /// Grants; each names its own file and zones.
         grants: Vec<Grant>,
     },
-    /// Tokens that end before their time.
+    /// Tokens revoked before they expired.
     #[serde(rename = "token.revoked")]
     TokenRevoked {
-        /// The tokens.
+        /// Revoked tokens.
         tokens: Vec<Revocation>,
     },
-    /// A file became available: its content is fixed and known.
+    /// File that became available: its content is final.
     #[serde(rename = "file.published")]
     FilePublished {
-        /// The file.
+        /// Identifier of the file.
         file: FileId,
-        /// Bytes in it.
+        /// Size of the file in bytes.
         size: u64,
-        /// Bytes in every chunk but the last.
+        /// Size in bytes of every chunk but the last.
         chunk_size: u64,
         /// SHA-256 of the concatenated chunk digests.
         root: Digest,
         /// SHA-256 of the content.
         sha256: Digest,
     },
-    /// A file is to be forgotten everywhere.
+    /// File to be deleted on every server.
     #[serde(rename = "file.deleted")]
     FileDeleted {
-        /// The file.
+        /// Identifier of the file.
         file: FileId,
     },
-    /// This server is to hold a replica.
+    /// File of which this server is to hold a replica.
     #[serde(rename = "replica.assigned")]
     ReplicaAssigned {
-        /// The file.
+        /// Identifier of the file.
         file: FileId,
     },
-    /// This server is to drop its replica.
+    /// File of which this server is to delete its replica.
     #[serde(rename = "replica.removed")]
     ReplicaRemoved {
-        /// The file.
+        /// Identifier of the file.
         file: FileId,
     },
-    /// There is work: spans of a job wait for workers. A hint that repeats while that is so; the info-server alone decides
-    /// who gets what.
+    /// Hint that spans of a job wait for workers. It is repeated while that is so; the info-server alone decides which
+    /// worker receives which span.
     #[serde(rename = "ddm.spans")]
     SpansWaiting {
-        /// The job.
+        /// Identifier of the job.
         job: JobId,
     },
-    /// A type that a later minor version added: it moves the cursor and changes nothing else.
+    /// Type added by a later minor version. It advances the cursor and has no other effect.
     #[serde(other)]
     Unknown,
 }
 
-impl Fact {
-    /// The dotted name of the fact's type.
+impl EventPayload {
+    /// Returns the dotted name of the type.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::TokenGranted { .. } => "token.granted",
@@ -182,13 +182,13 @@ impl Fact {
         }
     }
 
-    /// The routing key on the topic exchange: the type, then the audience of the stream.
+    /// Returns the routing key on the topic exchange: the type, then the audience of the stream.
     pub fn routing_key(&self, stream: &Stream) -> String {
         format!("{}.{}", self.name(), stream.audience())
     }
 }
 
-/// The routing keys that a file server's queue is bound to.
+/// Returns the routing keys that a file server's queue is bound to.
 pub fn bindings(server: &ServerId, zone: &Zone) -> [String; 7] {
     [
         format!("token.granted.{zone}"),
@@ -201,36 +201,36 @@ pub fn bindings(server: &ServerId, zone: &Zone) -> [String; 7] {
     ]
 }
 
-/// Why a message cannot be read; such a message is set aside, never applied in part.
+/// Error of a message that cannot be read. Such a message is dead-lettered, never applied in part.
 #[derive(Debug, thiserror::Error)]
 pub enum EventError {
-    /// Not JSON of the known form.
+    /// The body is not JSON of the known form.
     #[error("not an event: {0}")]
     Malformed(#[from] serde_json::Error),
-    /// A form that this build does not know.
+    /// The major version is not known to this build.
     #[error("event schema {0} is not known here, only {SCHEMA}")]
     Schema(u32),
     /// `seq` does not follow `prev`.
     #[error("event {seq} claims to follow {prev}")]
     Order {
-        /// The claimed predecessor.
+        /// Claimed predecessor.
         prev: u64,
-        /// Its own number.
+        /// Sequence number of the event.
         seq: u64,
     },
 }
 
 impl Event {
-    /// Reads a message body.
+    /// Parses a message body.
     ///
     /// # Errors
-    /// [`EventError`]; the schema is looked at before the rest, so that a newer major version is named as such.
+    /// [`EventError`]. The schema is checked before the rest, so that a newer major version is reported as such.
     pub fn parse(body: &[u8]) -> Result<Self, EventError> {
         #[derive(Deserialize)]
-        struct Header {
+        struct EventHeader {
             schema: u32,
         }
-        let Header { schema } = serde_json::from_slice(body)?;
+        let EventHeader { schema } = serde_json::from_slice(body)?;
         if schema != SCHEMA {
             return Err(EventError::Schema(schema));
         }
@@ -243,14 +243,15 @@ impl Event {
     }
 }
 
-/// The first line of an answer of `GET /v1/servers/{id}/events` (NDJSON); one [`Event`] a line follows.
+/// First line of the answer of `GET /v1/servers/{id}/events` (NDJSON). One [`Event`] per line follows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogHeader {
-    /// The epoch of everything that follows.
+    /// Epoch of the lines that follow.
     pub epoch: Epoch,
-    /// After the lines that follow, the reader is up to date with every stream of its own up to this number.
+    /// Sequence number up to which the reader has all events of its streams, once it has applied the lines that follow.
     pub as_of: u64,
-    /// Whether the lines are the present state (the log after the cursor is gone) and not what came after the cursor.
+    /// Set if the lines are a snapshot of the current state, because the log after the cursor was trimmed, instead of
+    /// the events after the cursor.
     pub snapshot: bool,
 }
 
@@ -266,7 +267,7 @@ mod tests {
             prev: 3,
             seq: 9,
             at: Timestamp::UNIX_EPOCH,
-            fact: Fact::FileDeleted { file: FileId::new() },
+            payload: EventPayload::FileDeleted { file: FileId::new() },
         }
     }
 
@@ -274,7 +275,7 @@ mod tests {
     fn an_event_reads_back() {
         let event = sample();
         assert_eq!(Event::parse(&serde_json::to_vec(&event).unwrap()).unwrap(), event);
-        assert_eq!(event.fact.routing_key(&Stream::All), "file.deleted.all");
+        assert_eq!(event.payload.routing_key(&Stream::All), "file.deleted.all");
     }
 
     #[test]
@@ -282,7 +283,7 @@ mod tests {
         let mut value = serde_json::to_value(sample()).unwrap();
         value["later"] = 7.into();
         value["type"] = "file.renamed".into();
-        assert_eq!(Event::parse(value.to_string().as_bytes()).unwrap().fact, Fact::Unknown);
+        assert_eq!(Event::parse(value.to_string().as_bytes()).unwrap().payload, EventPayload::Unknown);
         value["schema"] = 2.into();
         value["epoch"] = serde_json::Value::Null;
         assert!(matches!(Event::parse(value.to_string().as_bytes()), Err(EventError::Schema(2))));

@@ -1,27 +1,31 @@
-//! Identifiers. Each is safe as a path segment, a routing-key word and a column value, because it cannot be built otherwise.
+//! Identifiers. Each is safe as a path segment, a routing-key word and a column value, because no other text can be parsed as one.
+
+mod prefix;
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
-/// A short name that matches `[a-z0-9-]{1,63}`: zones and server ids.
+pub use self::prefix::{IdPrefix, IdPrefixError};
+
+/// Short name that matches `[a-z0-9-]{1,63}`, used for zones and server ids.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Label(String);
 
-/// Where a server stands; clients prefer servers of their own zone.
+/// Location label of a file server. Clients prefer servers of their own zone.
 pub type Zone = Label;
 
-/// The name a file server made for itself at its first start.
+/// Identifier that a file server generated at its first start.
 pub type ServerId = Label;
 
-/// Why a text is not a label.
+/// Error of a text that is not a label.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a name: use 1 to 63 of the characters a-z, 0-9 and '-'")]
 pub struct LabelError(String);
 
 impl Label {
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -62,12 +66,12 @@ impl<'de> Deserialize<'de> for Label {
     }
 }
 
-/// Why a text is not a UUID in its canonical lower-case form.
+/// Error of a text that is not a UUID in canonical lower case.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("an id is a UUID such as 01890a5d-ac96-774b-bcce-b302099a8057")]
 pub struct IdError;
 
-/// Only the canonical form is read, so that one id has one spelling in paths, file names and logs.
+/// Parses the canonical form only, so that an id has one spelling in paths, file names and logs.
 fn parse_canonical(text: &str) -> Result<Uuid, IdError> {
     let id = Uuid::try_parse(text).map_err(|_| IdError)?;
     let mut buffer = Uuid::encode_buffer();
@@ -81,13 +85,13 @@ macro_rules! uuid_id {
         pub struct $name(Uuid);
 
         impl $name {
-            /// A fresh id (RFC 9562 version 7: sorts by the time it was made).
+            /// Creates a new identifier (RFC 9562 version 7, which sorts by time of creation).
             #[expect(clippy::new_without_default, reason = "an id that springs from a default would hide its randomness")]
             pub fn new() -> Self {
                 Self(Uuid::now_v7())
             }
 
-            /// The 16 raw bytes.
+            /// Returns the 16 bytes.
             pub const fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()
             }
@@ -138,31 +142,31 @@ macro_rules! uuid_id {
 }
 
 uuid_id! {
-    /// A catalogue entry; its content never changes.
+    /// Identifier of a file, whose content never changes.
     FileId
 }
 uuid_id! {
-    /// A collaborative download of an origin URL.
+    /// Identifier of a job, the collaborative download of an origin URL.
     JobId
 }
 uuid_id! {
-    /// One process that asks for a job. It chose the id by itself; it means something together with its account alone.
-    AskerId
+    /// Identifier that a process chose for itself as a requester of jobs. It is unique within the process's account only.
+    RequesterId
 }
 uuid_id! {
-    /// The public name of a token, safe to log.
+    /// Identifier of a token, which may be logged.
     TokenId
 }
 uuid_id! {
-    /// The public name of a log-in, safe to log.
+    /// Identifier of a session, which may be logged.
     SessionId
 }
 uuid_id! {
-    /// One start of a file server; tells two processes with one identity apart.
+    /// Identifier of one start of a file server, which tells two processes with the same server id apart.
     InstanceId
 }
 uuid_id! {
-    /// One life of the info-server's database; a restored one starts a new epoch.
+    /// Identifier of one life of the info-server's database. A restored database starts a new epoch.
     Epoch
 }
 

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
-pub mod catalog;
+pub mod account;
+pub mod catalogue;
 pub mod chunks;
 pub mod digest;
 pub mod event;
@@ -16,10 +17,10 @@ pub mod server;
 pub mod token;
 pub mod trace;
 
-pub use chunks::{ChunkIndex, Layout, Runs};
+pub use chunks::{ChunkIndex, ChunkLayout, ChunkSet};
 pub use digest::{Digest, Hasher};
-pub use id::{AskerId, FileId, JobId, Label, ServerId, SessionId, TokenId, Zone};
+pub use id::{FileId, JobId, Label, RequesterId, ServerId, SessionId, TokenId, Zone};
 pub use name::FileName;
 pub use origin_url::OriginUrl;
-pub use problem::Problem;
+pub use problem::{Problem, ProblemKind};
 pub use trace::TraceId;

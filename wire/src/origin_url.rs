@@ -1,63 +1,65 @@
-//! The address of a file somewhere on the web, which DDM is asked to fetch.
+//! URLs of files on the web that DDM fetches.
 
 use std::{fmt, str::FromStr};
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, percent_decode_str, percent_encode};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use url::{Host, Url};
 
 use crate::name::FileName;
 
-/// The longest origin URL, in bytes.
+/// Longest origin URL in bytes.
 pub const MAX_ORIGIN_URL: usize = 8 << 10;
+/// No ASCII character: [`percent_encode`] encodes all other bytes in any case.
+const NOT_ASCII: &AsciiSet = &AsciiSet::EMPTY;
 
-/// An `http` or `https` URL with a host, without a user name, password or fragment.
+/// `http` or `https` URL with a host, without user name, password or fragment.
 ///
-/// Neither of its formatters shows the query, which may hold somebody's secret: for the wire and for the origin there is
-/// [`OriginUrl::url`].
+/// Neither of its formatters shows the query, which may hold a secret. [`OriginUrl::url`] returns the whole URL, for
+/// requests and messages.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OriginUrl(Url);
 
-/// Why a text is not the address of a file on the web.
+/// Error of a text that is not an origin URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OriginUrlError {
-    /// More than [`MAX_ORIGIN_URL`] bytes.
+    /// The text has more than [`MAX_ORIGIN_URL`] bytes.
     #[error("a URL has at most {MAX_ORIGIN_URL} bytes")]
     TooLong,
-    /// Not an absolute URL.
+    /// The text is not an absolute URL with a host.
     #[error("this is not a URL such as https://example.org/image.iso")]
     Malformed,
-    /// Another scheme.
+    /// The scheme is neither `http` nor `https`.
     #[error("only http and https URLs are fetched")]
     Scheme,
-    /// A user name or a password.
-    #[error("a URL with a user name or a password is refused: it would be stored and shown")]
+    /// The URL has a user name or a password.
+    #[error("a URL with a user name or a password is refused: it would be stored and shown; put them into ~/.netrc")]
     Credentials,
 }
 
 impl OriginUrl {
-    /// The URL, query and all: for requests and for whoever asked for it.
+    /// Returns the URL with its query, for requests and for the user who gave it.
     pub const fn url(&self) -> &Url {
         &self.0
     }
 
-    /// Whom connections are counted by: scheme, host and port.
+    /// Returns scheme, host and port, by which connections are counted.
     pub fn origin(&self) -> String {
         self.0.origin().ascii_serialization()
     }
 
-    /// The host.
+    /// Returns the host.
     pub fn host(&self) -> Host<&str> {
         // `FromStr` lets none without a host through; a special scheme always has one.
         self.0.host().unwrap_or(Host::Domain(""))
     }
 
-    /// Whether the connection is encrypted.
+    /// Returns true if the connection is encrypted.
     pub fn is_secure(&self) -> bool {
         self.0.scheme() == "https"
     }
 
-    /// Where a redirect from here leads: `location` may be relative.
+    /// Returns the target of a redirect from this URL; `location` may be relative.
     ///
     /// # Errors
     /// As for any origin URL; a fragment is dropped.
@@ -68,10 +70,22 @@ impl OriginUrl {
         Self::try_from(self.0.join(location).map_err(|_| OriginUrlError::Malformed)?)
     }
 
-    /// A safe name for the file: the last segment of the path, decoded; `download` if nothing of it can be used.
+    /// Returns a safe name for the file: the last segment of the path, decoded, or `download` if no character of it can
+    /// be used. Bytes beyond ASCII that are not UTF-8 stay encoded, so that two names stay different.
     pub fn file_name(&self) -> FileName {
         let last = self.0.path_segments().and_then(|segments| segments.rev().find(|part| !part.is_empty()));
-        FileName::tamed(&percent_decode_str(last.unwrap_or_default()).decode_utf8_lossy())
+        let bytes = percent_decode_str(last.unwrap_or_default()).collect();
+        match String::from_utf8(bytes) {
+            Ok(text) => FileName::tamed(&text),
+            Err(error) => FileName::tamed(&percent_encode(error.as_bytes(), NOT_ASCII).to_string()),
+        }
+    }
+
+    /// Returns the URL without its query, which may hold the signature of a link that expires.
+    pub fn without_query(&self) -> Url {
+        let mut url = self.0.clone();
+        url.set_query(None);
+        url
     }
 }
 
@@ -142,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_web_addresses_are_taken() {
+    fn only_plain_web_addresses_are_accepted() {
         for (text, refused) in [
             ("ftp://example.org/x", OriginUrlError::Scheme),
             ("file:///etc/passwd", OriginUrlError::Scheme),
@@ -177,12 +191,17 @@ mod tests {
             ("https://example.org/%2e%2e", "download"),
             ("https://example.org/-rf", "rf"),
             ("https://example.org/a%1b%5b2J.txt", "a[2J.txt"),
-            ("https://example.org/%ff", "\u{fffd}"),
+            ("https://example.org/%ff", "%FF"),
+            // Two names in GBK, and one in ISO-8859-1.
+            ("https://example.org/%C4%E3%BA%C3.zip", "%C4%E3%BA%C3.zip"),
+            ("https://example.org/%b2%e2%ca%d4.zip", "%B2%E2%CA%D4.zip"),
+            ("https://example.org/caf%e9%20au%20lait.txt", "caf%E9 au lait.txt"),
         ] {
             let found = url(text).file_name();
-            let expected = if name == "\u{fffd}" { "download" } else { name };
-            assert_eq!(found.as_str(), expected, "{text}");
+            assert_eq!(found.as_str(), name, "{text}");
         }
+        let long = url(&format!("https://example.org/{}.tar.gz", "%E6%BC%A2".repeat(90))).file_name();
+        assert!(long.as_str().starts_with('漢') && long.as_str().ends_with("漢.tar.gz"), "{long}");
         assert!(url(&format!("https://example.org/{}", "é".repeat(300))).file_name().as_str().len() <= 240);
     }
 

@@ -2,28 +2,29 @@
 
 use std::{fmt, ops::Range, str::FromStr};
 
-/// The most ranges one request may ask for, and the most parts one answer has.
+/// Largest number of ranges in a request, and of parts in a response.
 pub const MAX_PARTS: usize = 100;
 
-/// What a request's `Range` header selects of a representation.
+/// Part of a representation that a `Range` header selects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
-    /// No usable header: the whole representation, 200.
+    /// Whole representation, because there is no usable header: 200.
     Whole,
-    /// One non-empty range inside the representation, 206.
+    /// One non-empty range inside the representation: 206.
     Single(Range<u64>),
-    /// Two to [`MAX_PARTS`] non-empty ranges whose sum is at most the length, in the order asked: 206 `multipart/byteranges`.
+    /// Two to [`MAX_PARTS`] non-empty ranges whose sum is at most the length, in the order of the request: 206 with
+    /// `multipart/byteranges`.
     Several(Vec<Range<u64>>),
-    /// Nothing to serve, broken syntax, or more than is reasonable: 416.
+    /// Nothing to serve, a syntax error, or more ranges or bytes than allowed: 416.
     Unsatisfiable,
 }
 
-/// What `header` (the value of `Range`) selects of a representation of `len` bytes (RFC 9110 §14.1–14.2).
+/// Returns what `header` (the value of `Range`) selects of a representation of `len` bytes (RFC 9110 §14.1–14.2).
 ///
-/// Units other than `bytes` are ignored. Positions may have any number of digits: they saturate.
+/// Units other than `bytes` are ignored. Positions may have any number of digits; they saturate.
 pub fn select(header: &str, len: u64) -> Selection {
     let Some((unit, set)) = header.split_once('=') else {
-        // Without `=` there is no unit to recognise: an unknown one is ignored, a bare `bytes` is broken.
+        // Without `=` there is no unit. An unknown unit is ignored; a bare `bytes` is a syntax error.
         return if header.trim().eq_ignore_ascii_case("bytes") { Selection::Unsatisfiable } else { Selection::Whole };
     };
     if !unit.trim().eq_ignore_ascii_case("bytes") {
@@ -31,7 +32,7 @@ pub fn select(header: &str, len: u64) -> Selection {
     }
     let mut parts = Vec::new();
     let mut specs = 0_usize;
-    // An empty list element is allowed and means nothing (RFC 9110 §5.6.1).
+    // An empty list element is allowed and ignored (RFC 9110 §5.6.1).
     for spec in set.split(',').map(|spec| spec.trim_matches([' ', '\t'])).filter(|spec| !spec.is_empty()) {
         specs += 1;
         match resolve(spec, len) {
@@ -56,7 +57,7 @@ pub fn select(header: &str, len: u64) -> Selection {
 
 struct Malformed;
 
-/// One range-spec: `Ok(None)` when it is well-formed but selects nothing.
+/// Resolves one range-spec. Returns `Ok(None)` if it is well-formed but selects nothing.
 fn resolve(spec: &str, len: u64) -> Result<Option<Range<u64>>, Malformed> {
     let (first, last) = spec.split_once('-').ok_or(Malformed)?;
     if first.is_empty() {
@@ -71,7 +72,7 @@ fn resolve(spec: &str, len: u64) -> Result<Option<Range<u64>>, Malformed> {
     Ok((first < len).then(|| first..end.min(len)))
 }
 
-/// A decimal of any length; what does not fit is as far away as possible.
+/// Parses a decimal of any length; a value that does not fit becomes the largest one.
 fn position(digits: &str) -> Result<u64, Malformed> {
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(Malformed);
@@ -79,29 +80,29 @@ fn position(digits: &str) -> Result<u64, Malformed> {
     Ok(digits.parse().unwrap_or(u64::MAX))
 }
 
-/// The value of `Range` that asks for `range`, which must not be empty.
+/// Returns the value of `Range` for `range`, which must not be empty.
 pub fn request(range: &Range<u64>) -> String {
     format!("bytes={}-{}", range.start, range.end.saturating_sub(1))
 }
 
-/// The value of a `Content-Range` header (RFC 9110 §14.4).
+/// Value of a `Content-Range` header (RFC 9110 §14.4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ContentRange {
     /// `bytes a-b/len` of a 206.
     Part {
-        /// The bytes that follow, never empty.
+        /// Bytes in the response body, never empty.
         range: Range<u64>,
-        /// The length of the whole representation.
+        /// Length of the whole representation in bytes.
         len: u64,
     },
     /// `bytes */len` of a 416.
     Unsatisfied {
-        /// The length of the whole representation.
+        /// Length of the whole representation in bytes.
         len: u64,
     },
 }
 
-/// Why a `Content-Range` cannot be believed.
+/// Error of a `Content-Range` that contradicts itself or lacks a length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a Content-Range of a representation of known length")]
 pub struct ContentRangeError;
@@ -119,7 +120,7 @@ impl FromStr for ContentRange {
     type Err = ContentRangeError;
 
     fn from_str(text: &str) -> Result<Self, ContentRangeError> {
-        // Here, unlike in a request, a number that does not fit is a lie and not a far position.
+        // Unlike in a request, a number that does not fit is false here and not a position far away.
         let number = |digits: &str| -> Result<u64, ContentRangeError> {
             if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
                 return Err(ContentRangeError);

@@ -1,4 +1,4 @@
-//! What the types that have one spelling as text look like in an OpenAPI description. The others derive it.
+//! OpenAPI schemas of the types that are one string or array in JSON. The other types derive theirs.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use utoipa::{
 };
 
 use crate::{
-    AskerId, Digest, FileId, FileName, JobId, Label, OriginUrl, Runs, SessionId, TokenId,
+    ChunkSet, Digest, FileId, FileName, JobId, Label, OriginUrl, RequesterId, SessionId, TokenId,
     chunks::MAX_CHUNKS,
     event::Stream,
     id::{Epoch, InstanceId},
@@ -65,22 +65,22 @@ fn runs() -> ArrayBuilder {
 
 schemas! {
     Digest: text(
-        "A SHA-256 in lower-case hex", "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+        "SHA-256 in lower-case hex", "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
     ).pattern(Some("^[0-9a-f]{64}$"));
-    Label: text("The name of a zone or a file server", "eu-west-1").pattern(Some("^[a-z0-9-]{1,63}$"));
-    FileName: text("A name without separators, control, direction and invisible characters", "image.iso")
+    Label: text("Name of a zone or a file server", "eu-west-1").pattern(Some("^[a-z0-9-]{1,63}$"));
+    FileName: text("File name without separators and without control, direction-changing and invisible characters", "image.iso")
         .min_length(Some(1)).max_length(Some(MAX_NAME_LEN));
-    FileId: id("A catalogue entry; its content never changes");
-    JobId: id("A collaborative download of an origin URL");
-    AskerId: id("One process that asks for a job, by the id that it chose");
-    OriginUrl: text("An http or https URL without user name and password", "https://example.org/image.iso")
+    FileId: id("Identifier of a file, whose content never changes");
+    JobId: id("Identifier of a job, the collaborative download of a URL");
+    RequesterId: id("Identifier that a process chose for itself as a requester of jobs");
+    OriginUrl: text("http or https URL without user name and password", "https://example.org/image.iso")
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::Uri))).max_length(Some(MAX_ORIGIN_URL));
-    TokenId: id("The public name of a token");
-    SessionId: id("The public name of a log-in");
-    InstanceId: id("One start of a file server");
-    Epoch: id("One life of the info-server's database");
-    Token: text("A bearer token", "ddmd_…").pattern(Some("^ddm[sduv]_[A-Za-z0-9_-]{48}$"));
-    Stream: text("Whom events concern", "zone.eu").pattern(Some(r"^(all|(zone|server)\.[a-z0-9-]{1,63})$"));
-    Runs: runs();
-    Span: run().description(Some("A half-open chunk interval [a,b] with a < b"));
+    TokenId: id("Identifier of a token, which may be logged");
+    SessionId: id("Identifier of a session, which may be logged");
+    InstanceId: id("Identifier of one start of a file server");
+    Epoch: id("Identifier of one life of the info-server's database; a restored database starts a new epoch");
+    Token: text("Bearer token", "ddmd_…").pattern(Some("^ddm[sduv]_[A-Za-z0-9_-]{48}$"));
+    Stream: text("Stream of events: of all file servers, of one zone or of one server", "zone.eu").pattern(Some(r"^(all|(zone|server)\.[a-z0-9-]{1,63})$"));
+    ChunkSet: runs();
+    Span: run().description(Some("Half-open chunk interval [a,b] with a < b"));
 }

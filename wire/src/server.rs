@@ -1,4 +1,4 @@
-//! What a file server and the info-server say to each other over HTTP.
+//! Bodies of the routes between file servers and the info-server.
 
 use std::collections::BTreeMap;
 
@@ -7,45 +7,46 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::{
-    Digest, FileId, Runs, ServerId, Zone,
+    ChunkSet, Digest, FileId, ServerId, Zone,
     event::Stream,
     id::{Epoch, InstanceId},
 };
 
-/// Body of `PUT /v1/servers/{id}`: registration and heartbeat in one.
+/// Body of `PUT /v1/servers/{id}`: registration and heartbeat.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Heartbeat {
-    /// Where the server stands.
+    /// Zone of the file server.
     pub zone: Zone,
-    /// The base address at which clients reach it, e.g. `http://10.0.0.7:9000`.
+    /// Base URL at which clients reach the file server, such as `http://10.0.0.7:9000`.
     pub url: Url,
-    /// This start of the process.
+    /// Identifier of this start of the process, which tells two processes with the same server id apart.
     pub instance: InstanceId,
-    /// SHA-256 of the server's own token, sent with the join secret when it enrols.
+    /// SHA-256 of the server's own token, sent with the join secret at enrolment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_sha256: Option<Digest>,
-    /// Requests being answered.
+    /// Number of requests that the server is answering.
     #[serde(default)]
     pub load: u32,
-    /// Bytes it could still store.
+    /// Bytes that the server can still store.
     #[serde(default)]
     pub free_bytes: u64,
-    /// How much of a zone's files it should hold beside the others; 1 is ordinary, 0 takes no new ones.
+    /// Share of new replicas that the server receives, relative to the other servers of its zone: 1 by default; 0 for
+    /// none.
     #[serde(default = "ordinary_weight")]
     pub weight: u32,
-    /// How far it has read its streams; nothing before its first contact.
+    /// Positions up to which the server has read its event streams; absent before the first contact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seen: Option<Seen>,
+    pub seen: Option<StreamCursors>,
 }
 
-/// How far a file server has read its streams.
+/// Positions up to which a file server has read its event streams.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Seen {
-    /// The life of the catalogue that the numbers count in.
+pub struct StreamCursors {
+    /// Epoch that the sequence numbers belong to.
     pub epoch: Epoch,
-    /// The number up to which all facts of each stream were taken in.
+    /// Sequence number of the last event read, by stream.
     pub streams: BTreeMap<Stream, u64>,
 }
 
@@ -53,78 +54,79 @@ const fn ordinary_weight() -> u32 {
     1
 }
 
-/// Answer to a heartbeat.
+/// Answer of `PUT /v1/servers/{id}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HeartbeatAnswer {
-    /// The info-server's clock: the only one that expiry is measured by.
+    /// Time of the info-server, the only clock that expiry is measured by.
     pub now: Timestamp,
-    /// The life of the catalogue.
+    /// Epoch of the catalogue. A restored database starts a new one.
     pub epoch: Epoch,
-    /// The newest `seq` of each stream that concerns this server.
+    /// Newest `seq` of each stream of this server.
     pub streams: BTreeMap<Stream, u64>,
-    /// The newest `seq` of all streams, also those of others: what `streams` does not name up to here does not exist.
+    /// Newest `seq` of all streams, those of other servers included. The streams of this server have no event up to
+    /// here other than those that `streams` covers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_of: Option<u64>,
-    /// Seconds without a heartbeat after which the server counts as dead.
+    /// Seconds without a heartbeat after which the server is no longer live.
     pub lease_s: u32,
-    /// Whether the info-server could reach the reported address; until then nobody is sent there.
+    /// Set if the info-server reached the server at its URL. Until then clients are not sent there.
     pub reachable: bool,
-    /// Bytes a second that this server may pull from each other zone at present: its share of that link. A zone that is
-    /// not named is not limited.
+    /// Bytes per second that this server may fetch from each other zone: its share of the link between the two zones. A
+    /// zone that is absent has no limit.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pull_limits: BTreeMap<Zone, u64>,
 }
 
-/// Answer of a file server's `GET /livez`; the info-server compares it with who claims the address.
+/// Answer of a file server's `GET /livez`, with which the info-server verifies the URL of a heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Identity {
-    /// The server's id.
+pub struct ServerIdentity {
+    /// Identifier of the file server.
     pub server: ServerId,
-    /// This start of the process.
+    /// Identifier of this start of the process.
     pub instance: InstanceId,
 }
 
-/// A live server as users see it.
+/// Live file server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ServerInfo {
-    /// Its id.
+    /// Identifier of the file server.
     pub id: ServerId,
-    /// Where it stands.
+    /// Zone of the file server.
     pub zone: Zone,
-    /// Its base address.
+    /// Base URL of the file server.
     pub url: Url,
-    /// Requests being answered at its last heartbeat.
+    /// Number of requests that the server was answering at its last heartbeat.
     pub load: u32,
-    /// Bytes it could still store.
+    /// Bytes that the server can still store.
     pub free_bytes: u64,
-    /// When its last heartbeat came.
+    /// Time of the last heartbeat.
     pub last_seen: Timestamp,
-    /// How much of a zone's files it should hold beside the others.
+    /// Share of new replicas that the server receives, relative to the other servers of its zone.
     #[serde(default = "ordinary_weight")]
     pub weight: u32,
-    /// Whether it is being emptied: it serves what it holds and takes no new files.
+    /// Set while the server is being drained: it serves what it holds and receives no new files.
     #[serde(default)]
     pub draining: bool,
 }
 
-/// Answer of `GET` and `POST /v1/servers/{id}/drain`: how far the emptying of a server is.
+/// Answer of `GET` and `POST /v1/servers/{id}/drain`: progress of draining a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DrainStatus {
-    /// The server.
+    /// Identifier of the file server.
     pub server: ServerId,
-    /// Whether it is being emptied.
+    /// Set while the server is being drained.
     pub draining: bool,
-    /// Files that it is still to hold, because nobody else does yet.
+    /// Number of files that the server must still hold, because no other server has taken them over yet.
     pub files: u64,
-    /// Their bytes.
+    /// Total size of these files in bytes.
     pub bytes: u64,
-    /// Of some of these files, those for which there is no other server: they stay until there is.
+    /// Number of files, out of a sample of these, that no other server can take. They stay until one can.
     pub stuck: u32,
-    /// A few of these, by id.
+    /// Identifiers of some of the stuck files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stuck_files: Vec<FileId>,
 }
@@ -133,7 +135,7 @@ pub struct DrainStatus {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ServerList {
-    /// The live servers, by id.
+    /// Live file servers, by id.
     pub servers: Vec<ServerInfo>,
 }
 
@@ -145,43 +147,43 @@ pub struct Introspection {
     pub token_hash: Digest,
 }
 
-/// Body of `PUT /v1/files/{id}/replicas/{server}`: always the full state, so that a lost report costs nothing.
+/// Body of `PUT /v1/files/{id}/replicas/{server}`. It is always the full state, so that a lost report does no harm.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ReplicaReport {
-    /// Ascends with every report of this server; an older one that arrives late is ignored.
+    /// Number that ascends with every report of this server. A report with a lower number arrived late and is ignored.
     pub counter: u64,
-    /// The chunks that are verified and synced on this server's disk.
-    pub runs: Runs,
-    /// SHA-256 of the concatenated digests, once all chunks are there.
+    /// Chunks that are verified and synced on the server's disk.
+    pub runs: ChunkSet,
+    /// SHA-256 of the concatenated chunk digests; sent once all chunks are there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<Digest>,
-    /// SHA-256 of the content, once this server has read the whole file back from its disk.
+    /// SHA-256 of the content; sent once the server has read the whole file back from its disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Digest>,
 }
 
-/// Body of `POST /v1/servers/{id}/reconcile`: files held here that the snapshot or the log did not mention.
+/// Body of `POST /v1/servers/{id}/reconcile`: files on this server that neither the snapshot nor the log mentioned.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Reconcile {
-    /// At most [`MAX_RECONCILE`] of them; the rest goes into further requests.
+pub struct ReconcileRequest {
+    /// Identifiers of at most 1,000 files; further ones go into further requests.
     pub files: Vec<FileId>,
 }
 
-/// Files in one [`Reconcile`].
+/// Largest number of files in one [`ReconcileRequest`].
 pub const MAX_RECONCILE: usize = 1000;
 
-/// Answer to [`Reconcile`]; each file asked about is in exactly one list.
+/// Answer of `POST /v1/servers/{id}/reconcile`. Each file of the request is in exactly one list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Reconciled {
-    /// To be kept and served.
+pub struct ReconcileAnswer {
+    /// Files to keep and serve.
     pub keep: Vec<FileId>,
-    /// Deleted, or no longer wanted on this server: to be dropped.
+    /// Files to delete: they were deleted, or are no longer assigned to this server.
     pub delete: Vec<FileId>,
-    /// Not in the catalogue, which may have been restored from before their time: kept, not served, reported to the
-    /// operator.
+    /// Files that are not in the catalogue, possibly because it was restored from a backup older than they are. The
+    /// server keeps them, does not serve them, and counts them in its metrics.
     pub unknown: Vec<FileId>,
 }
 
@@ -189,9 +191,9 @@ pub struct Reconciled {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HeldChunks {
-    /// The chunks that are verified and synced here.
-    pub runs: Runs,
-    /// SHA-256 of the concatenated digests, once all chunks are there.
+    /// Chunks that are verified and synced on this server.
+    pub runs: ChunkSet,
+    /// SHA-256 of the concatenated chunk digests; sent once all chunks are there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<Digest>,
 }

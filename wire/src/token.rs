@@ -1,7 +1,7 @@
-//! Tokens and what they grant.
+//! Tokens and the permissions they grant.
 //!
-//! A token is 256 random bits behind a prefix that tells its kind, followed by a checksum: a mistyped or made-up token is
-//! refused before anything is looked up. Only the SHA-256 of its text is stored or travels between servers.
+//! A token is 256 random bits behind a prefix that gives its kind, followed by a checksum, so that a mistyped or invented token
+//! is refused without a look-up. Servers store and exchange only the SHA-256 of its text.
 
 use std::{fmt, str::FromStr};
 
@@ -16,20 +16,20 @@ use crate::{Digest, FileId, ServerId, TokenId, Zone};
 const SECRET_LEN: usize = 32;
 const CHECKSUM_LEN: usize = 4;
 
-/// What a token is for.
+/// Kind of a token, visible in its prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// A person's login at the info-server, `ddms_…`.
+pub enum TokenKind {
+    /// Session of a user at the info-server, `ddms_…`.
     Session,
-    /// Reading one file from file servers, `ddmd_…`.
+    /// Permission to read one file from file servers, `ddmd_…`.
     Download,
-    /// Writing one file to file servers, `ddmu_…`.
+    /// Permission to write one file to file servers, `ddmu_…`.
     Upload,
-    /// A file server's own secret, `ddmv_…`.
+    /// Secret of a file server, `ddmv_…`.
     Server,
 }
 
-impl Kind {
+impl TokenKind {
     const ALL: [Self; 4] = [Self::Session, Self::Download, Self::Upload, Self::Server];
 
     const fn prefix(self) -> &'static str {
@@ -42,21 +42,21 @@ impl Kind {
     }
 }
 
-/// A bearer token. Its text is shown by no formatter; [`Token::expose`] hands it out.
+/// Bearer token. No formatter shows its text; [`Token::expose`] returns it.
 #[derive(Clone)]
 pub struct Token {
-    kind: Kind,
+    kind: TokenKind,
     text: SecretString,
 }
 
-/// Why a text is not a token.
+/// Error of a text that is not a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a DDM token")]
 pub struct TokenError;
 
 impl Token {
-    /// A fresh token of 256 random bits.
-    pub fn generate(kind: Kind) -> Self {
+    /// Generates a token of 256 random bits.
+    pub fn generate(kind: TokenKind) -> Self {
         let mut raw = [0; SECRET_LEN];
         rand::rng().fill_bytes(&mut raw);
         let mut body = raw.to_vec();
@@ -65,23 +65,23 @@ impl Token {
         Self { kind, text: text.into() }
     }
 
-    /// What the token is for.
-    pub const fn kind(&self) -> Kind {
+    /// Returns the kind of the token.
+    pub const fn kind(&self) -> TokenKind {
         self.kind
     }
 
-    /// The text, for a header or a 0600 file.
+    /// Returns the text, for a header or a file of mode 0600.
     pub fn expose(&self) -> &str {
         self.text.expose_secret()
     }
 
-    /// The SHA-256 of the text: what databases and messages hold.
+    /// Returns the SHA-256 of the text, which is what databases and messages hold.
     pub fn hash(&self) -> Digest {
         Digest::of(self.expose().as_bytes())
     }
 }
 
-fn checksum(kind: Kind, secret: &[u8]) -> [u8; CHECKSUM_LEN] {
+fn checksum(kind: TokenKind, secret: &[u8]) -> [u8; CHECKSUM_LEN] {
     let mut hasher = crate::Hasher::new();
     hasher.update(kind.prefix().as_bytes());
     hasher.update(secret);
@@ -94,8 +94,10 @@ impl FromStr for Token {
     type Err = TokenError;
 
     fn from_str(text: &str) -> Result<Self, TokenError> {
-        let (kind, body) =
-            Kind::ALL.into_iter().find_map(|kind| Some((kind, text.strip_prefix(kind.prefix())?))).ok_or(TokenError)?;
+        let (kind, body) = TokenKind::ALL
+            .into_iter()
+            .find_map(|kind| Some((kind, text.strip_prefix(kind.prefix())?)))
+            .ok_or(TokenError)?;
         let raw = URL_SAFE_NO_PAD.decode(body).map_err(|_| TokenError)?;
         let (secret, sum) = raw.split_at_checked(SECRET_LEN).ok_or(TokenError)?;
         if sum == checksum(kind, secret) { Ok(Self { kind, text: text.into() }) } else { Err(TokenError) }
@@ -108,7 +110,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Sent to its owner once, in an answer over the owner's connection.
+/// Serialises the text: it is sent once, in the answer to the request that created the token.
 impl Serialize for Token {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.expose())
@@ -122,53 +124,53 @@ impl<'de> Deserialize<'de> for Token {
     }
 }
 
-/// What a file server must know to honour a token.
+/// Record of a token with which a file server authorises requests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Grant {
     /// SHA-256 of the token's text.
     pub token_hash: Digest,
-    /// The token's public name.
+    /// Identifier of the token (UUIDv7), which may be logged.
     pub token_id: TokenId,
-    /// The one file it is for.
+    /// Only file that the token is valid for.
     pub file: FileId,
-    /// Where it may be used; anywhere when absent.
+    /// Zones in which the token is valid; all zones when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zones: Option<Vec<Zone>>,
-    /// Requests that start at or after this time are refused.
+    /// Time from which on new requests are refused.
     pub expires_at: Timestamp,
-    /// What it allows.
+    /// Operation that the token permits.
     #[serde(flatten)]
-    pub purpose: Purpose,
+    pub purpose: GrantPurpose,
 }
 
-/// What a grant allows.
+/// Operation that a grant permits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "purpose", rename_all = "lowercase")]
-pub enum Purpose {
+pub enum GrantPurpose {
     /// Reading the file.
     Download,
     /// Writing the file's chunks.
     Upload {
-        /// Bytes in the file.
+        /// Size of the file in bytes.
         size: u64,
-        /// Bytes in every chunk but the last.
+        /// Size in bytes of every chunk but the last.
         chunk_size: u64,
-        /// The only servers that may take it.
+        /// File servers that may accept the upload.
         targets: Vec<ServerId>,
     },
 }
 
-/// A token that must no longer be honoured.
+/// Revoked token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Revocation {
     /// SHA-256 of the token's text.
     pub token_hash: Digest,
-    /// The token's public name.
+    /// Identifier of the token (UUIDv7), which may be logged.
     pub token_id: TokenId,
-    /// When the token would have ended by itself: the revocation need not be remembered longer.
+    /// Time at which the token would have expired. The revocation need not be stored longer.
     pub expires_at: Timestamp,
 }
 
@@ -178,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_token_reads_back_as_its_own_kind_and_hash() {
-        for kind in Kind::ALL {
+        for kind in TokenKind::ALL {
             let token = Token::generate(kind);
             let read: Token = token.expose().parse().unwrap();
             assert_eq!((read.kind(), read.hash()), (kind, token.hash()));
@@ -188,14 +190,14 @@ mod tests {
 
     #[test]
     fn no_formatter_shows_a_token() {
-        let token = Token::generate(Kind::Download);
+        let token = Token::generate(TokenKind::Download);
         let shown = format!("{token:?}");
         assert_eq!(shown, "ddmd_[hidden]");
     }
 
     #[test]
     fn one_changed_character_or_another_kind_is_refused_without_a_look_up() {
-        let token = Token::generate(Kind::Download);
+        let token = Token::generate(TokenKind::Download);
         let text = token.expose();
         for at in 5..text.len() {
             let mut bytes = text.as_bytes().to_vec();

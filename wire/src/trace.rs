@@ -1,25 +1,25 @@
-//! One id for one task of a user, the same in the logs of every process that worked for it.
+//! Trace identifiers: one for each task of a user, the same in the logs of every process that takes part.
 //!
-//! It travels as `traceparent` (W3C Trace Context, level 1), so that other tools find it too.
+//! They are sent as `traceparent` (W3C Trace Context, level 1), so that other tools recognise them.
 
 use std::{fmt, str::FromStr};
 
 use rand::Rng as _;
 
-/// The header it travels in.
+/// Name of the header that carries the trace.
 pub const HEADER: &str = "traceparent";
 
-/// 128 random bits, never all zero; shown as 32 lower-case hex digits.
+/// Trace identifier: 128 random bits, never all zero, shown as 32 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TraceId([u8; 16]);
 
-/// Why a text is not a trace.
+/// Error of a text that is not a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a traceparent of version 00")]
 pub struct TraceError;
 
 impl TraceId {
-    /// A fresh id.
+    /// Creates a random identifier.
     #[expect(clippy::new_without_default, reason = "an id that springs from a default would hide its randomness")]
     pub fn new() -> Self {
         let mut raw = [0; 16];
@@ -29,7 +29,7 @@ impl TraceId {
         Self(raw)
     }
 
-    /// The value of the header, with a fresh id for the request that carries it.
+    /// Returns the value of the header, with a new random id for the request that carries it.
     pub fn header(self) -> String {
         let mut parent = [0; 8];
         rand::rng().fill_bytes(&mut parent);
@@ -37,7 +37,7 @@ impl TraceId {
         format!("00-{self}-{}-01", hex::encode(parent))
     }
 
-    /// Reads the value of a header.
+    /// Parses the value of a header.
     ///
     /// # Errors
     /// [`TraceError`] for anything but version 00 in its exact form, with neither id zero.

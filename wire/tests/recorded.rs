@@ -8,15 +8,15 @@ use std::collections::BTreeMap;
 
 use ddm_wire::{
     Problem,
-    catalog::{
-        Adoption, Commit, FileDetails, FileList, FileSummary, IssuedToken, Location, Login, Manifest, NewFile, Policy,
-        Preheat, ReplicaInfo, ReplicaStatus, Session, SessionInfo, SessionList, Target, TokenRequest, UploadPlan,
-        ZoneStatus,
+    catalogue::{
+        Adoption, CommitRequest, FileDetails, FileList, FileSummary, IssuedSession, IssuedToken, Location,
+        LoginRequest, Manifest, NewFile, Policy, PreheatRequest, ReplicaInfo, ReplicaStatus, SessionInfo, SessionList,
+        TokenRequest, UploadPlan, UploadTarget, ZoneStatus,
     },
-    event::{Event, Fact, LogHeader},
+    event::{Event, EventPayload, LogHeader},
     server::{
-        DrainStatus, Heartbeat, HeartbeatAnswer, HeldChunks, Identity, Introspection, Reconcile, Reconciled,
-        ReplicaReport, Seen, ServerInfo, ServerList,
+        DrainStatus, Heartbeat, HeartbeatAnswer, HeldChunks, Introspection, ReconcileAnswer, ReconcileRequest,
+        ReplicaReport, ServerIdentity, ServerInfo, ServerList, StreamCursors,
     },
     token::{Grant, Revocation},
 };
@@ -78,7 +78,7 @@ fn reads_back<T: Serialize + DeserializeOwned>(name: &str, values: &mut Recorded
 fn what_was_said_by_an_earlier_version_is_read_and_later_additions_are_passed_over() {
     let mut values = recorded(include_str!("recorded/0.1.json"));
     let all = &mut values;
-    reads_back::<Session>("Session", all);
+    reads_back::<IssuedSession>("Session", all);
     reads_back::<SessionInfo>("SessionInfo", all);
     reads_back::<SessionList>("SessionList", all);
     reads_back::<FileSummary>("FileSummary", all);
@@ -90,20 +90,20 @@ fn what_was_said_by_an_earlier_version_is_read_and_later_additions_are_passed_ov
     reads_back::<ZoneStatus>("ZoneStatus", all);
     reads_back::<ReplicaInfo>("ReplicaInfo", all);
     reads_back::<UploadPlan>("UploadPlan", all);
-    reads_back::<Target>("Target", all);
-    reads_back::<Commit>("Commit", all);
+    reads_back::<UploadTarget>("Target", all);
+    reads_back::<CommitRequest>("Commit", all);
     reads_back::<Manifest>("Manifest", all);
     reads_back::<Heartbeat>("Heartbeat", all);
-    reads_back::<Seen>("Seen", all);
+    reads_back::<StreamCursors>("Seen", all);
     reads_back::<HeartbeatAnswer>("HeartbeatAnswer", all);
-    reads_back::<Identity>("Identity", all);
+    reads_back::<ServerIdentity>("Identity", all);
     reads_back::<ServerInfo>("ServerInfo", all);
     reads_back::<ServerList>("ServerList", all);
     reads_back::<DrainStatus>("DrainStatus", all);
     reads_back::<Introspection>("Introspection", all);
     reads_back::<ReplicaReport>("ReplicaReport", all);
-    reads_back::<Reconcile>("Reconcile", all);
-    reads_back::<Reconciled>("Reconciled", all);
+    reads_back::<ReconcileRequest>("Reconcile", all);
+    reads_back::<ReconcileAnswer>("Reconciled", all);
     reads_back::<HeldChunks>("HeldChunks", all);
     reads_back::<Grant>("Grant", all);
     reads_back::<Revocation>("Revocation", all);
@@ -125,14 +125,14 @@ fn events_of_an_earlier_version_mean_what_they_meant() {
         let event = Event::parse(value.to_string().as_bytes()).unwrap();
         assert_eq!(serde_json::to_value(&event).unwrap(), value);
         assert_eq!(Event::parse(with_more_but_in_maps(&value).to_string().as_bytes()).unwrap(), event, "{value}");
-        facts.push(event.fact);
+        facts.push(event.payload);
     }
     for name in
         ["token.granted", "token.revoked", "file.published", "file.deleted", "replica.assigned", "replica.removed"]
     {
         assert!(facts.iter().any(|fact| fact.name() == name), "{name} was not recorded");
     }
-    assert!(!facts.contains(&Fact::Unknown));
+    assert!(!facts.contains(&EventPayload::Unknown));
 }
 
 /// Reads each request and writes it as it was; a member that nobody knows is refused, as it was meant to do something.
@@ -149,13 +149,13 @@ fn requests_of_an_earlier_version_are_understood() {
     let mut values = recorded(include_str!("recorded/0.1-requests.json"));
     let all = &mut values;
     for login in all.remove("Login").unwrap() {
-        let read: Login = serde_json::from_value(login.clone()).unwrap();
+        let read: LoginRequest = serde_json::from_value(login.clone()).unwrap();
         assert_eq!(login["email"], read.email);
     }
     asks::<TokenRequest>("TokenRequest", all);
     asks::<NewFile>("NewFile", all);
     asks::<Policy>("Policy", all);
-    asks::<Preheat>("Preheat", all);
+    asks::<PreheatRequest>("Preheat", all);
     asks::<Adoption>("Adoption", all);
     assert!(values.is_empty(), "recorded and not read: {:?}", values.keys());
 }

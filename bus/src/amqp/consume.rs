@@ -1,4 +1,4 @@
-//! The consuming side: batches from a file server's queue, each message settled by the handler's verdict.
+//! The consuming side: batches from a file server's queue, in which each message is settled by the handler's verdict.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,92 +17,137 @@ use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    address::Address,
-    link::{Link, reply},
+    broker::Broker,
+    connection::{BrokerConnection, reply},
     settle::{self, Answer},
-    topology,
+    topology::{self, Side},
 };
-use crate::{Batch, BusError, Handler, MAX_BATCH, MAX_BODY, Phase, Subscription, Verdict, pause::Pauses, state::State};
+use crate::{
+    Batch, BusError, Handler, MAX_BATCH, MAX_BODY, Phase, Subscription, Verdict,
+    backoff::Backoff,
+    state::{STABLE_TIME, State},
+};
 
-const PREFETCH: u16 = 256;
-/// How often the broker is asked whether the queue is still there. A channel it closed would be silent for ever.
-const PROBE: Duration = Duration::from_secs(5);
-/// Between two lines about messages that were set aside.
-const QUIET: Duration = Duration::from_secs(30);
+/// Messages that the broker delivers ahead of their acknowledgement; equal to [`MAX_BATCH`].
+const PREFETCH_COUNT: u16 = 256;
+/// Time between two checks that the queue still exists. A channel that the broker closed stays silent for ever.
+const QUEUE_PROBE_INTERVAL: Duration = Duration::from_secs(5);
+/// Time between two bindings of the queue. The broker says nothing when an exchange is deleted and made again without them.
+const BIND_INTERVAL: Duration = Duration::from_secs(15);
+/// Shortest time between two warnings about dead-lettered messages.
+const DEAD_LETTER_WARNING_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Consumes until shutdown, joining the queue anew whenever anything fails.
-pub(super) async fn run(
-    address: &Address,
-    subscription: &Subscription,
-    (handler, state): (&dyn Handler, &State),
-    shutdown: &CancellationToken,
-) {
-    let mut pauses = Pauses::new();
-    state.enter(Phase::Connecting);
-    while let Some(joined) = shutdown.run_until_cancelled(Session::join(address, subscription)).await {
-        let ended = match joined {
-            Ok(session) => {
-                pauses = Pauses::new();
-                tracing::info!(queue = %session.queue, "event bus: subscriber connected");
-                state.enter(Phase::Connected);
-                handler.resynchronise().await;
-                session.work(handler, shutdown).await
-            }
-            Err(error) => Err(error),
-        };
-        if let Err(error) = ended {
-            state.fail("subscriber", &error);
-        }
-        pauses.pause(shutdown).await;
-    }
-    state.enter(Phase::Idle);
+/// Consumer of one file server's queue, across connections.
+pub(super) struct QueueConsumer<'a> {
+    pub(super) broker: &'a Broker,
+    pub(super) subscription: &'a Subscription,
+    pub(super) handler: &'a dyn Handler,
+    pub(super) state: &'a State,
 }
 
-/// One connection's life.
+impl QueueConsumer<'_> {
+    /// Consumes until shutdown, and joins the queue again whenever anything fails.
+    pub(super) async fn run(self, shutdown: &CancellationToken) {
+        let Self { broker, subscription, handler, state } = self;
+        let mut backoff = Backoff::new();
+        state.enter(Phase::Connecting);
+        while let Some(joined) = shutdown.run_until_cancelled(Session::join(broker, subscription, state)).await {
+            let ended = match joined {
+                Ok(session) => {
+                    let joined = Instant::now();
+                    if state.enter(Phase::Connected) {
+                        let (queue, host) = (&session.queue, session.connection.host());
+                        tracing::info!(queue, host, "Event bus: subscribed to queue {queue} at {host}");
+                    }
+                    handler.resynchronise().await;
+                    let ended = session.work(handler, state, shutdown).await;
+                    // A subscription that ends at once is no reason to try again soon.
+                    if joined.elapsed() >= STABLE_TIME {
+                        backoff = Backoff::new();
+                    }
+                    ended
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = ended {
+                state.fail("subscriber", &error);
+            }
+            backoff.pause(shutdown).await;
+        }
+        state.enter(Phase::Idle);
+    }
+}
+
+/// Subscription over one connection.
 struct Session {
-    link: Link,
+    connection: BrokerConnection,
+    subscription: Subscription,
     channel: Channel,
     consumer: Consumer,
     queue: String,
-    /// Messages to be tried again, by delivery tag, and when they go back to the queue.
+    /// Messages to retry, by delivery tag, with the time at which they go back to the queue.
     held: BTreeMap<u64, Instant>,
-    /// Messages set aside that no line told of, and when one last did: a flood of poison must not become one of lines.
-    parked: u64,
-    told: Option<Instant>,
+    /// Dead-lettered messages that no warning has counted yet.
+    dead_lettered: u64,
+    /// Time of the latest warning about them, so that many unreadable messages do not become as many log lines.
+    warned_at: Option<Instant>,
 }
 
 impl Session {
-    async fn join(address: &Address, subscription: &Subscription) -> Result<Self, BusError> {
-        let link = Link::open(address, &format!("ddm file-server {}", subscription.server)).await?;
-        topology::declare_shared(&link).await?;
-        topology::declare_server(&link, subscription).await?;
-        let (channel, queue) = (link.channel().await?, topology::server_queue(&subscription.server));
-        reply("prefetch", channel.basic_qos(PREFETCH, BasicQosOptions::default())).await?;
+    async fn join(broker: &Broker, subscription: &Subscription, state: &State) -> Result<Self, BusError> {
+        let connection = BrokerConnection::open(broker, &format!("ddm file-server {}", subscription.server)).await?;
+        topology::declare_shared(&connection, Side::Subscriber).await?;
+        state.dead_letters(topology::declare_dead_letters(&connection, Side::Subscriber).await?.as_ref());
+        topology::declare_server(&connection, subscription).await?;
+        let (channel, queue) = (connection.channel().await?, topology::server_queue(&subscription.server));
+        reply("prefetch", channel.basic_qos(PREFETCH_COUNT, BasicQosOptions::default())).await?;
         let (tag, options) = ("ddm".into(), BasicConsumeOptions::default());
         let consumer = channel.basic_consume(queue.as_str().into(), tag, options, FieldTable::default());
         let consumer = match reply("consume", consumer).await {
             Err(BusError::Deadline(what)) => {
-                topology::delete_leaderless(&link, &queue).await?;
+                topology::delete_leaderless(&connection, &queue).await?;
                 return Err(BusError::Deadline(what));
             }
             other => other?,
         };
-        Ok(Self { link, channel, consumer, queue, held: BTreeMap::new(), parked: 0, told: None })
+        let subscription = subscription.clone();
+        Ok(Self {
+            connection,
+            subscription,
+            channel,
+            consumer,
+            queue,
+            held: BTreeMap::new(),
+            dead_lettered: 0,
+            warned_at: None,
+        })
     }
 
-    /// Works until shutdown, or until the connection, the channel, the queue or the consumer is gone.
-    async fn work(mut self, handler: &dyn Handler, shutdown: &CancellationToken) -> Result<(), BusError> {
-        let mut probe = time::interval_at(Instant::now() + PROBE, PROBE);
+    /// Consumes until shutdown, or until the connection, the channel, the queue or the consumer is gone.
+    async fn work(
+        mut self,
+        handler: &dyn Handler,
+        state: &State,
+        shutdown: &CancellationToken,
+    ) -> Result<(), BusError> {
+        let mut probe = time::interval_at(Instant::now() + QUEUE_PROBE_INTERVAL, QUEUE_PROBE_INTERVAL);
         probe.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        let mut bind = time::interval_at(Instant::now() + BIND_INTERVAL, BIND_INTERVAL);
+        bind.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         loop {
             let due = self.held.values().min().copied();
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
-                () = time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.give_back().await?,
+                () = time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.requeue_due().await?,
                 _ = probe.tick() => {
-                    self.tell_parked();
+                    self.warn_dead_lettered();
                     self.probe().await?;
+                }
+                _ = bind.tick() => {
+                    topology::bind_server(&self.connection, &self.subscription).await?;
+                    let dead_letters = topology::declare_dead_letters(&self.connection, Side::Subscriber).await?;
+                    state.dead_letters(dead_letters.as_ref());
                 }
                 delivery = self.consumer.next() => {
                     let first = delivery.ok_or(BusError::Cancelled)??;
@@ -111,12 +156,13 @@ impl Session {
                 }
             }
         }
-        // What is unsettled goes back to the queue with the connection.
-        self.link.close().await;
+        // The broker returns unsettled messages to the queue when the connection ends.
+        self.connection.close().await;
         Ok(())
     }
 
-    /// The delivery and whatever else is here already. An error among them ends the batch and shows at the next one.
+    /// Returns a batch of the first delivery and those that have arrived already. An error among them ends the batch and is returned
+    /// with the next one.
     fn gather(&mut self, first: Delivery) -> Vec<Delivery> {
         let mut batch = vec![first];
         while batch.len() < MAX_BATCH
@@ -138,7 +184,8 @@ impl Session {
             tracing::error!(
                 expected,
                 given = verdicts.len(),
-                "event bus: the handler judged another number of messages"
+                "Event bus: the handler returned {} verdicts for {expected} messages",
+                verdicts.len()
             );
         }
         let mut verdicts = verdicts.into_iter();
@@ -146,7 +193,7 @@ impl Session {
             .iter()
             .zip(readable)
             .map(|(delivery, readable)| {
-                let verdict = if readable { verdicts.next().unwrap_or(Verdict::Retry) } else { Verdict::Park };
+                let verdict = if readable { verdicts.next().unwrap_or(Verdict::Retry) } else { Verdict::DeadLetter };
                 (delivery, verdict)
             })
             .collect();
@@ -158,13 +205,13 @@ impl Session {
             match verdict {
                 Verdict::Ack => {}
                 Verdict::Retry => {
-                    let until = Instant::now() + settle::hold(deliveries(delivery));
+                    let until = Instant::now() + settle::retry_pause(deliveries(delivery));
                     self.held.insert(delivery.delivery_tag, until);
                 }
-                Verdict::Park => self.parked += 1,
+                Verdict::DeadLetter => self.dead_lettered += 1,
             }
         }
-        self.tell_parked();
+        self.warn_dead_lettered();
         let tags: Vec<_> = judged.iter().map(|(delivery, verdict)| (delivery.delivery_tag, *verdict)).collect();
         let held: BTreeSet<_> = self.held.keys().copied().collect();
         for answer in settle::answers(&tags, &held) {
@@ -180,16 +227,21 @@ impl Session {
         Ok(())
     }
 
-    fn tell_parked(&mut self) {
-        let quiet = self.told.is_some_and(|told| told.elapsed() < QUIET);
-        if self.parked > 0 && !quiet {
-            tracing::warn!(queue = %self.queue, messages = self.parked, "event bus: set aside in ddm.dead what is no event");
-            (self.parked, self.told) = (0, Some(Instant::now()));
+    fn warn_dead_lettered(&mut self) {
+        let quiet = self.warned_at.is_some_and(|at| at.elapsed() < DEAD_LETTER_WARNING_INTERVAL);
+        if self.dead_lettered > 0 && !quiet {
+            tracing::warn!(
+                queue = %self.queue,
+                messages = self.dead_lettered,
+                "Event bus: moved unreadable messages of queue {} to ddm.dead",
+                self.queue
+            );
+            (self.dead_lettered, self.warned_at) = (0, Some(Instant::now()));
         }
     }
 
-    /// Returns to the queue what was held long enough.
-    async fn give_back(&mut self) -> Result<(), BusError> {
+    /// Returns held messages whose pause is over to the queue.
+    async fn requeue_due(&mut self) -> Result<(), BusError> {
         let now = Instant::now();
         let due: Vec<_> = self.held.iter().filter(|(_, until)| **until <= now).map(|(tag, _)| *tag).collect();
         for tag in due {
@@ -206,7 +258,7 @@ impl Session {
     }
 }
 
-/// How often a message was delivered before, by the broker's count.
+/// Returns the number of earlier deliveries of a message, by the broker's count.
 fn deliveries(delivery: &Delivery) -> u64 {
     let headers = delivery.properties.headers().as_ref();
     let count = match headers.and_then(|headers| headers.inner().get("x-delivery-count")) {

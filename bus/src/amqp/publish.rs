@@ -1,10 +1,17 @@
 //! The publishing side: confirmed batches over a supervised connection.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex as StdMutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::{StreamExt as _, future, poll};
 use lapin::{
-    BasicProperties, Channel, Confirmation, PublisherConfirm,
+    BasicProperties, Channel, Confirmation, Event, PublisherConfirm,
     options::{BasicPublishOptions, ConfirmSelectOptions},
     types::ShortString,
 };
@@ -16,40 +23,61 @@ use tokio_util::sync::CancellationToken;
 use wire::ServerId;
 
 use super::{
-    address::Address,
-    held_up::HeldUp,
-    link::{Link, reply},
-    topology,
+    broker::Broker,
+    connection::{BrokerConnection, reply},
+    topology::{self, Side},
+    unconfirmed_keys::UnconfirmedKeys,
 };
-use crate::{BusError, BusState, MAX_BATCH, MAX_BODY, Outbound, Phase, Receipt, pause::Pauses, state::State};
+use crate::{
+    BusError, BusState, MAX_BATCH, MAX_BODY, Outbound, Phase, Receipt,
+    backoff::Backoff,
+    state::{STABLE_TIME, State},
+};
 
-/// Until a whole batch is on its way. A broker that raises an alarm midway reads nothing more.
-const TAKEN: Duration = Duration::from_secs(10);
-/// How long a batch waits for the connection to come back.
-const RECONNECT: Duration = Duration::from_secs(5);
-/// How often the connection is looked at when it says nothing.
-const WATCH: Duration = Duration::from_millis(500);
-/// Keys found to be held up in one go; what is left then counts as held up too.
-const ROUNDS: usize = 8;
-const PERSISTENT: u8 = 2;
+/// Time to write a whole batch to the socket. A broker that raises an alarm in between stops reading.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time that a batch waits for a connection.
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time between two checks of a connection that reports no event.
+const CONNECTION_POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// Time between two declarations of the queue of dead-lettered messages, which an operator may have deleted.
+const DEAD_LETTERS_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// Time between two checks whether an alarm holds up a batch.
+const BLOCKED_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Time for a batch to learn why its channel was closed.
+const FAILURE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Largest number of attempts to publish a batch. Each finds one unconfirmed key at most; what is left counts as unconfirmed.
+const MAX_PUBLISH_ROUNDS: usize = 8;
+/// AMQP delivery mode of messages that survive a restart of the broker.
+const PERSISTENT_DELIVERY: u8 = 2;
 
+/// Publishing side of the bus.
 #[derive(Debug)]
 pub(super) struct Publisher {
     session: watch::Sender<Option<Arc<Session>>>,
-    /// Returned messages are told apart within one batch only, so batches go one by one. What is known of queues that do
-    /// not confirm outlives the connection: the wait for them is not begun anew with each.
-    turn: Mutex<HeldUp>,
+    /// Locked while a batch is published: returned messages can be told apart within one batch only. Unconfirmed keys outlive the
+    /// connection, so that the wait for them does not begin again with each one.
+    unconfirmed: Mutex<UnconfirmedKeys>,
     state: State,
+    /// True after a session that connected and then refused to work: the next one counts as connected once it has confirmed
+    /// something.
+    distrusted: AtomicBool,
 }
 
-/// One connection's life.
+/// Publisher's use of one connection.
 struct Session {
-    link: Link,
+    connection: BrokerConnection,
     channel: Channel,
-    /// Where the broker is asked whether it listens: the other channel may wait for a queue.
-    side: Channel,
-    /// Set by whoever finds it unusable.
+    /// Channel to ask the broker whether it still answers, because the publishing channel may wait for a queue.
+    probe_channel: Channel,
+    /// Cancelled when the session is found unusable.
     broken: CancellationToken,
+    /// Failure for which it was.
+    failure: StdMutex<Option<BusError>>,
+    /// Set once a batch was confirmed.
+    proven: AtomicBool,
+    /// Set once messages were sent whose confirms an alarm holds back.
+    stuck: AtomicBool,
 }
 
 impl std::fmt::Debug for Session {
@@ -60,7 +88,12 @@ impl std::fmt::Debug for Session {
 
 impl Publisher {
     pub(super) fn new() -> Self {
-        Self { session: watch::Sender::new(None), turn: Mutex::default(), state: State::new(Phase::Idle) }
+        Self {
+            session: watch::Sender::new(None),
+            unconfirmed: Mutex::default(),
+            state: State::new(Phase::Idle),
+            distrusted: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn state(&self) -> watch::Receiver<BusState> {
@@ -68,62 +101,103 @@ impl Publisher {
     }
 
     /// Keeps a session up until shutdown.
-    pub(super) async fn run(&self, address: &Address, shutdown: &CancellationToken) {
-        let mut pauses = Pauses::new();
+    pub(super) async fn run(&self, broker: &Broker, shutdown: &CancellationToken) {
+        let mut backoff = Backoff::new();
         self.state.enter(Phase::Connecting);
-        while let Some(opened) = shutdown.run_until_cancelled(Session::open(address)).await {
+        while let Some(opened) = shutdown.run_until_cancelled(Session::open(broker, &self.state)).await {
             match opened {
                 Ok(session) => {
-                    pauses = Pauses::new();
-                    self.supervise(Arc::new(session), shutdown).await;
+                    let (session, opened) = (Arc::new(session), Instant::now());
+                    self.supervise(Arc::clone(&session), shutdown).await;
+                    // A bare connection proves nothing.
+                    if session.proven.load(Ordering::Relaxed) || opened.elapsed() >= STABLE_TIME {
+                        backoff = Backoff::new();
+                    }
                 }
                 Err(error) => self.state.fail("publisher", &error),
             }
-            pauses.pause(shutdown).await;
+            backoff.pause(shutdown).await;
         }
         self.state.enter(Phase::Idle);
     }
 
     /// Offers the session to publishers until it breaks.
     async fn supervise(&self, session: Arc<Session>, shutdown: &CancellationToken) {
-        tracing::info!("event bus: publisher connected");
+        let mut events = std::pin::pin!(session.connection.events());
         self.session.send_replace(Some(Arc::clone(&session)));
-        let mut events = std::pin::pin!(session.link.events());
+        let (opened, mut alarm, mut ended) = (Instant::now(), None, None);
+        let mut dead_letters_checked = Instant::now();
         while session.healthy() && !shutdown.is_cancelled() {
-            self.state.enter(if session.link.blocked() { Phase::Blocked } else { Phase::Connected });
+            let is_trusted = !self.distrusted.load(Ordering::Relaxed)
+                || session.proven.load(Ordering::Relaxed)
+                || opened.elapsed() >= STABLE_TIME;
+            if session.connection.blocked() {
+                self.state.block("publisher", &blocked(alarm.as_deref()));
+            } else if session.stuck.load(Ordering::Relaxed) {
+                // The alarm is over. Confirms of what was sent before must not be taken for those of other messages.
+                break;
+            } else if is_trusted {
+                self.distrusted.store(false, Ordering::Relaxed);
+                if self.state.enter(Phase::Connected) {
+                    let host = session.connection.host();
+                    tracing::info!(host, "Event bus: publisher connected to the broker at {host}");
+                }
+                if dead_letters_checked.elapsed() >= DEAD_LETTERS_CHECK_INTERVAL {
+                    // A failure of the connection shows by itself.
+                    if let Ok(fault) = topology::declare_dead_letters(&session.connection, Side::Publisher).await {
+                        self.state.dead_letters(fault.as_ref());
+                    }
+                    dead_letters_checked = Instant::now();
+                }
+            }
             tokio::select! {
                 () = shutdown.cancelled() => {}
                 () = session.broken.cancelled() => {}
-                _ = events.next() => {}
-                () = time::sleep(WATCH) => {}
+                Some(event) = events.next() => match event {
+                    Event::ConnectionBlocked(reason) => alarm = Some(reason),
+                    Event::Error(error) => ended = Some(BusError::from(error)),
+                    _ => {}
+                },
+                () = time::sleep(CONNECTION_POLL_INTERVAL) => {}
             }
         }
         self.session.send_replace(None);
         if shutdown.is_cancelled() {
-            session.link.close().await;
+            session.connection.close().await;
+        } else if session.healthy() {
+            tracing::debug!("Event bus: the publisher connects anew after an alarm");
         } else {
-            self.state.fail("publisher", &BusError::Unavailable);
+            // The broker closes the channel of a batch that it refuses; the batch itself learns why.
+            let _ = time::timeout(FAILURE_TIMEOUT, session.broken.cancelled()).await;
+            let failure = session.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+            self.distrusted.store(failure.is_some() && !session.proven.load(Ordering::Relaxed), Ordering::Relaxed);
+            let source = Box::new(failure.or(ended).unwrap_or(BusError::Unavailable));
+            self.state.fail("publisher", &BusError::Node { host: session.connection.host().to_owned(), source });
         }
     }
 
     pub(super) async fn publish(&self, batch: &[Outbound]) -> Result<Vec<Receipt>, BusError> {
-        let mut held_up = self.turn.lock().await;
+        let mut unconfirmed = self.unconfirmed.lock().await;
         let mut receipts = Vec::with_capacity(batch.len());
         for chunk in batch.chunks(MAX_BATCH) {
-            receipts.extend(self.publish_chunk(chunk, &mut held_up).await?);
+            receipts.extend(self.publish_chunk(chunk, &mut unconfirmed).await?);
         }
         Ok(receipts)
     }
 
-    /// Every round settles all messages, or finds one more key to be held back.
-    async fn publish_chunk(&self, chunk: &[Outbound], held_up: &mut HeldUp) -> Result<Vec<Receipt>, BusError> {
+    /// Publishes at most [`MAX_BATCH`] messages. Every round settles all of them or finds one more key to hold back.
+    async fn publish_chunk(
+        &self,
+        chunk: &[Outbound],
+        unconfirmed: &mut UnconfirmedKeys,
+    ) -> Result<Vec<Receipt>, BusError> {
         let mut receipts = vec![None; chunk.len()];
-        for _ in 0..ROUNDS {
+        for _ in 0..MAX_PUBLISH_ROUNDS {
             let now = Instant::now();
             let mut open = Vec::new();
             for (message, receipt) in chunk.iter().zip(&mut receipts).filter(|(_, receipt)| receipt.is_none()) {
-                if held_up.holds(&message.routing_key, now) {
-                    *receipt = Some(Receipt::HeldUp);
+                if unconfirmed.holds_back(&message.routing_key, now) {
+                    *receipt = Some(Receipt::Unconfirmed);
                 } else {
                     open.push((message, receipt));
                 }
@@ -132,52 +206,59 @@ impl Publisher {
                 break;
             }
             let session = self.session().await?;
-            if session.link.blocked() {
-                return Err(BusError::Blocked);
+            if session.connection.blocked() || session.stuck.load(Ordering::Relaxed) {
+                return Err(blocked(None));
             }
             let messages: Vec<_> = open.iter().map(|(message, _)| *message).collect();
-            match session.send(&messages, held_up).await {
+            match session.send(&messages, unconfirmed).await {
                 Ok(sent) => {
                     if sent.contains(&None) {
-                        // Late confirms must not be taken for others; and its channel waits, perhaps for ever.
+                        // Late confirms must not be taken for those of other messages, and the channel may wait for ever.
                         session.broken.cancel();
                     }
+                    session.proven.fetch_or(sent.contains(&Some(Receipt::Confirmed)), Ordering::Relaxed);
                     open.into_iter().zip(sent).for_each(|((_, receipt), sent)| *receipt = sent);
                 }
+                Err(error @ BusError::Blocked { .. }) => {
+                    session.stuck.store(true, Ordering::Relaxed);
+                    return Err(error);
+                }
                 Err(error) => {
+                    let told = BusError::Broker { code: error.code(), text: error.to_string() };
+                    *session.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
                     session.broken.cancel();
                     return Err(error);
                 }
             }
         }
-        Ok(receipts.into_iter().map(|receipt| receipt.unwrap_or(Receipt::HeldUp)).collect())
+        Ok(receipts.into_iter().map(|receipt| receipt.unwrap_or(Receipt::Unconfirmed)).collect())
     }
 
-    /// Deletes those of the servers' queues that nobody reads from: the log has what they held, and one of them may be what
-    /// holds others up. A live server sees to its own queue. Answers how many were deleted.
-    pub(super) async fn heal(&self, address: &Address, servers: &[ServerId]) -> Result<usize, BusError> {
-        let link = Link::open(address, "ddm publisher, queues").await?;
+    /// Deletes those of the servers' queues that have no consumer, and returns their number. One of them may be the queue that does
+    /// not confirm; its events are in the log. A live server redeclares its own queue.
+    pub(super) async fn delete_stalled_queues(&self, broker: &Broker, servers: &[ServerId]) -> Result<usize, BusError> {
+        let connection = BrokerConnection::open(broker, "ddm publisher, queues").await?;
         let mut deleted = 0;
         for server in servers {
             let name = topology::server_queue(server);
-            if topology::is_unread(&link, &name).await? {
-                topology::delete(&link, &name).await?;
+            if topology::is_unread(&connection, &name).await? {
+                topology::delete(&connection, &name).await?;
                 tracing::warn!(
                     queue = name,
-                    "event bus: deleted a queue that nobody reads from; its server will make it anew"
+                    "Event bus: deleted queue {name}, which had no consumer; its server declares it again"
                 );
                 deleted += 1;
             }
         }
-        link.close().await;
-        self.turn.lock().await.try_again(Instant::now());
+        connection.close().await;
+        self.unconfirmed.lock().await.retry_all(Instant::now());
         Ok(deleted)
     }
 
     async fn session(&self) -> Result<Arc<Session>, BusError> {
         let mut sessions = self.session.subscribe();
         let healthy = sessions.wait_for(|session| session.as_ref().is_some_and(|session| session.healthy()));
-        match time::timeout(RECONNECT, healthy).await {
+        match time::timeout(RECONNECT_TIMEOUT, healthy).await {
             Ok(Ok(session)) => session.clone().ok_or(BusError::Unavailable),
             _ => Err(BusError::Unavailable),
         }
@@ -185,27 +266,50 @@ impl Publisher {
 }
 
 impl Session {
-    async fn open(address: &Address) -> Result<Self, BusError> {
-        let link = Link::open(address, "ddm publisher").await?;
-        topology::declare_shared(&link).await?;
-        let (channel, side) = (link.channel().await?, link.channel().await?);
+    async fn open(broker: &Broker, state: &State) -> Result<Self, BusError> {
+        let connection = BrokerConnection::open(broker, "ddm publisher").await?;
+        topology::declare_shared(&connection, Side::Publisher).await?;
+        state.dead_letters(topology::declare_dead_letters(&connection, Side::Publisher).await?.as_ref());
+        let (channel, probe_channel) = (connection.channel().await?, connection.channel().await?);
         reply("confirm mode", channel.confirm_select(ConfirmSelectOptions::default())).await?;
-        Ok(Self { link, channel, side, broken: CancellationToken::new() })
+        Ok(Self {
+            connection,
+            channel,
+            probe_channel,
+            broken: CancellationToken::new(),
+            failure: StdMutex::default(),
+            proven: AtomicBool::new(false),
+            stuck: AtomicBool::new(false),
+        })
+    }
+
+    async fn until_blocked(&self) {
+        while !self.connection.blocked() {
+            time::sleep(BLOCKED_POLL_INTERVAL).await;
+        }
     }
 
     fn healthy(&self) -> bool {
-        !self.broken.is_cancelled() && self.link.connected() && self.channel.status().connected()
+        !self.broken.is_cancelled() && self.connection.connected() && self.channel.status().connected()
     }
 
-    /// Puts a whole batch in flight, has the broker say that it listens, then awaits every confirm: what is not confirmed
-    /// after that waits for a queue and not for the broker. `None` stands for what is to be sent again; the key of the first
-    /// of them is held back from now on.
-    async fn send(&self, batch: &[&Outbound], held_up: &mut HeldUp) -> Result<Vec<Option<Receipt>>, BusError> {
-        let in_flight = time::timeout(TAKEN, put_in_flight(&self.channel, batch)).await;
+    /// Sends a whole batch, checks that the broker answers, then waits for every confirm: a confirm that is missing after that
+    /// check waits for a queue and not for the broker. `None` stands for a message to send again; the key of the first of them is
+    /// held back from now on.
+    async fn send(
+        &self,
+        batch: &[&Outbound],
+        unconfirmed: &mut UnconfirmedKeys,
+    ) -> Result<Vec<Option<Receipt>>, BusError> {
+        let in_flight = time::timeout(SEND_TIMEOUT, send_all(&self.channel, batch)).await;
         let confirms = in_flight.unwrap_or(Err(BusError::Deadline("publishing")))?;
-        topology::look_for_events(&self.side).await?;
+        tokio::select! {
+            // The broker tells of an alarm when it reads what was sent.
+            () = self.until_blocked() => return Err(blocked(None)),
+            answered = topology::probe_channel(&self.probe_channel) => answered?,
+        }
         let now = Instant::now();
-        // lapin hands a returned message to whichever confirm completes next: only the whole batch tells which it was.
+        // lapin attaches a returned message to the confirm that completes next, so only the whole batch shows which one it was.
         let mut returned = HashSet::new();
         let mut receipts = Vec::with_capacity(batch.len());
         for (message, confirm) in batch.iter().zip(confirms) {
@@ -214,16 +318,16 @@ impl Session {
                 continue;
             };
             let key = &message.routing_key;
-            // The channel is worked off in order: after one that did not come the others had their time.
-            let until = if receipts.contains(&None) { now } else { now + held_up.patience(key) };
+            // The broker confirms in order: after a missing confirm the later ones had their time too.
+            let until = if receipts.contains(&None) { now } else { now + unconfirmed.confirm_timeout(key) };
             receipts.push(match time::timeout_at(until, confirm).await {
                 Ok(Ok(Confirmation::Ack(message))) => {
                     returned.extend(message.and_then(|message| message.delivery.properties.message_id().clone()));
                     Some(Receipt::Confirmed)
                 }
                 Ok(Ok(Confirmation::Nack(_))) => {
-                    held_up.blame(key, Instant::now());
-                    Some(Receipt::HeldUp)
+                    unconfirmed.hold_back(key, Instant::now());
+                    Some(Receipt::Unconfirmed)
                 }
                 Ok(Ok(Confirmation::NotRequested)) => return Err(BusError::Refused),
                 Ok(Err(error)) => return Err(error.into()),
@@ -234,25 +338,30 @@ impl Session {
             if returned.iter().any(|id: &ShortString| id.as_str() == message.id) {
                 *receipt = Some(Receipt::Unrouted);
             } else if *receipt == Some(Receipt::Confirmed) {
-                held_up.clear(&message.routing_key);
+                unconfirmed.release(&message.routing_key);
             }
         }
         if let Some((message, _)) = batch.iter().zip(&receipts).find(|(_, receipt)| receipt.is_none()) {
-            held_up.blame(&message.routing_key, Instant::now());
+            unconfirmed.hold_back(&message.routing_key, Instant::now());
         }
         Ok(receipts)
     }
 }
 
-/// Sends all messages. `None` stands for what cannot be sent.
-async fn put_in_flight(channel: &Channel, batch: &[&Outbound]) -> Result<Vec<Option<PublisherConfirm>>, BusError> {
+/// Makes the error of an alarm.
+fn blocked(alarm: Option<&str>) -> BusError {
+    BusError::Blocked { alarm: alarm.unwrap_or("disk or memory alarm").to_owned() }
+}
+
+/// Sends all messages. `None` stands for a message that cannot be sent.
+async fn send_all(channel: &Channel, batch: &[&Outbound]) -> Result<Vec<Option<PublisherConfirm>>, BusError> {
     let mut sending = Vec::with_capacity(batch.len());
     for message in batch {
         sending.push(match Frame::of(message) {
             None => future::Either::Left(future::ready(Ok(None))),
             Some(frame) => {
                 let mut publish = Box::pin(frame.publish(channel));
-                // The first poll queues the frames, and so in order; the socket takes them while the next are queued.
+                // The first poll queues the frames, which keeps the order; the socket sends them while the next are queued.
                 match poll!(&mut publish) {
                     std::task::Poll::Ready(done) => future::Either::Left(future::ready(done.map(Some))),
                     std::task::Poll::Pending => future::Either::Right(async { publish.await.map(Some) }),
@@ -267,7 +376,7 @@ async fn put_in_flight(channel: &Channel, batch: &[&Outbound]) -> Result<Vec<Opt
     Ok(confirms)
 }
 
-/// A message that fits the protocol.
+/// Message within the limits of the protocol.
 struct Frame<'a> {
     id: ShortString,
     key: ShortString,
@@ -275,14 +384,18 @@ struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// `None` for a message that the broker or its readers would refuse for ever; sending it would block all behind it.
+    /// Returns `None` for a message that the broker or its consumers would always refuse; sending it would block all later ones.
     fn of(message: &'a Outbound) -> Option<Self> {
         let fits = message.body.len() <= MAX_BODY;
         match (ShortString::try_new(&*message.id), ShortString::try_new(&*message.routing_key)) {
             (Ok(id), Ok(key)) if fits => Some(Self { id, key, body: &message.body }),
             _ => {
                 let (id, bytes) = (&message.id, message.body.len());
-                tracing::error!(id, bytes, "event bus: message is too large to send, servers will find it in the log");
+                tracing::error!(
+                    id,
+                    bytes,
+                    "Event bus: message {id} is too large to send; servers read it from the log"
+                );
                 None
             }
         }
@@ -291,9 +404,9 @@ impl<'a> Frame<'a> {
     async fn publish(self, channel: &Channel) -> lapin::Result<PublisherConfirm> {
         let properties = BasicProperties::default()
             .with_message_id(self.id)
-            .with_delivery_mode(PERSISTENT)
+            .with_delivery_mode(PERSISTENT_DELIVERY)
             .with_content_type("application/json".into());
         let options = BasicPublishOptions { mandatory: true, immediate: false };
-        channel.basic_publish(topology::EVENTS.into(), self.key, options, self.body, properties).await
+        channel.basic_publish(topology::EVENTS_EXCHANGE.into(), self.key, options, self.body, properties).await
     }
 }

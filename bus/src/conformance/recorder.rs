@@ -1,4 +1,4 @@
-//! A handler that writes down what it gets.
+//! A handler that records the events it receives.
 
 use std::{
     fmt,
@@ -9,12 +9,12 @@ use async_trait::async_trait;
 use tokio::{sync::watch, time};
 use wire::event::Event;
 
-use super::PATIENCE;
+use super::STEP_TIMEOUT;
 use crate::{Batch, Handler, Position, Verdict};
 
 type Rule = dyn Fn(u64, usize) -> Verdict + Send + Sync;
 
-/// A handler that writes down the number of every event it gets, parks what is not an event and judges by a rule.
+/// Handler that records the number of every event, dead-letters other messages, and takes its verdicts from a rule.
 pub struct Recorder {
     rule: Box<Rule>,
     stuck: bool,
@@ -30,17 +30,17 @@ impl fmt::Debug for Recorder {
 }
 
 impl Recorder {
-    /// Acknowledges every event.
+    /// Creates a recorder that acknowledges every event.
     pub fn acking() -> Arc<Self> {
-        Self::judging(|_, _| Verdict::Ack)
+        Self::with_rule(|_, _| Verdict::Ack)
     }
 
-    /// Judges an event by its number and how often it came before.
-    pub fn judging(rule: impl Fn(u64, usize) -> Verdict + Send + Sync + 'static) -> Arc<Self> {
+    /// Creates a recorder whose rule returns a verdict from an event's number and the number of earlier deliveries.
+    pub fn with_rule(rule: impl Fn(u64, usize) -> Verdict + Send + Sync + 'static) -> Arc<Self> {
         Self::new(Box::new(rule), false)
     }
 
-    /// Takes a batch and never gives a verdict.
+    /// Creates a recorder that receives a batch and never returns a verdict.
     pub fn stuck() -> Arc<Self> {
         Self::new(Box::new(|_, _| Verdict::Retry), true)
     }
@@ -50,12 +50,12 @@ impl Recorder {
         Arc::new(Self { rule, stuck, seen, resynchronised, position: Mutex::default() })
     }
 
-    /// The numbers of all events so far, in order of arrival.
+    /// Returns the numbers of all events so far, in order of arrival.
     pub fn seen(&self) -> Vec<u64> {
         self.seen.borrow().clone()
     }
 
-    /// How often it was told that events may have been missed.
+    /// Returns the number of calls of [`Handler::resynchronise`], as a channel.
     pub fn resynchronised(&self) -> watch::Receiver<u64> {
         self.resynchronised.subscribe()
     }
@@ -66,13 +66,13 @@ impl Recorder {
     /// When that takes a minute.
     pub async fn until(&self, what: &str, enough: impl Fn(&[u64]) -> bool) {
         let mut seen = self.seen.subscribe();
-        let waited = time::timeout(PATIENCE, seen.wait_for(|seen| enough(seen))).await.is_ok();
+        let waited = time::timeout(STEP_TIMEOUT, seen.wait_for(|seen| enough(seen))).await.is_ok();
         assert!(waited, "{what} did not arrive; seen: {:?}", self.seen());
     }
 
-    fn judge(&self, body: &[u8]) -> Verdict {
+    fn verdict(&self, body: &[u8]) -> Verdict {
         let Some(seq) = sequence(body) else {
-            return Verdict::Park;
+            return Verdict::DeadLetter;
         };
         let times = self.seen.borrow().iter().filter(|other| **other == seq).count();
         self.seen.send_modify(|seen| seen.push(seq));
@@ -87,7 +87,7 @@ impl Handler for Recorder {
     }
 
     async fn apply(&self, batch: Batch) -> Vec<Verdict> {
-        let verdicts: Vec<_> = batch.bodies().iter().map(|body| self.judge(body)).collect();
+        let verdicts: Vec<_> = batch.bodies().iter().map(|body| self.verdict(body)).collect();
         if self.stuck && !verdicts.is_empty() {
             std::future::pending::<()>().await;
         }
@@ -110,7 +110,7 @@ impl Handler for Recorder {
     }
 }
 
-/// The number of a serialised event, if it is one.
+/// Returns the number of a serialised event, or `None` if the body is not an event.
 pub fn sequence(body: &[u8]) -> Option<u64> {
     Event::parse(body).ok().map(|event| event.seq)
 }

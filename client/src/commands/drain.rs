@@ -1,25 +1,30 @@
 use std::time::{Duration, Instant};
 
-use transfer::info::InfoServer;
+use info_client::{InfoError, UserClient};
 use wire::{ServerId, server::DrainStatus};
 
-use super::{Context, Exit, emit, say, tell};
-use crate::{cli::Drain, text};
+use crate::{
+    cli::Drain,
+    context::Context,
+    exit::Exit,
+    output::{print, print_json, status},
+    text,
+};
 
-const GLANCE: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(context: &Context, drain: &Drain) -> anyhow::Result<Exit> {
     let info = context.info_server()?;
-    let begun = context.cancel.run_until_cancelled(begin(context, &info, drain)).await;
-    match (begun.transpose()?, drain.wait) {
+    let started = context.cancel.run_until_cancelled(start_or_undo(context, &info, drain)).await;
+    let started = started.transpose().map_err(|error| explain(&drain.server, error))?;
+    match (started, drain.wait) {
         (None, _) => Ok(Exit::Interrupted),
-        (Some(()), Some(limit)) => wait(context, &info, &drain.server, limit).await,
+        (Some(()), Some(limit)) => wait_until_drained(context, &info, &drain.server, limit).await,
         (Some(()), None) => Ok(Exit::Done),
     }
 }
 
-/// Has the server emptied, or take files again.
-async fn begin(context: &Context, info: &InfoServer, drain: &Drain) -> anyhow::Result<()> {
+async fn start_or_undo(context: &Context, info: &UserClient, drain: &Drain) -> anyhow::Result<()> {
     let server = &drain.server;
     if !drain.undo {
         show(context, &info.drain(server).await?);
@@ -27,59 +32,73 @@ async fn begin(context: &Context, info: &InfoServer, drain: &Drain) -> anyhow::R
     }
     info.undrain(server).await?;
     if context.common.json {
-        emit(&serde_json::json!({ "event": "undrained", "server": server }));
+        print_json(&serde_json::json!({ "event": "undrained", "server": server }));
     } else {
-        say(&format!("{server} takes files again."));
+        print(&format!("{server} accepts files again."));
     }
     Ok(())
 }
 
-/// Waits until a server holds nothing that is wanted, and says why it cannot be stopped when that is not so in time.
-async fn wait(context: &Context, info: &InfoServer, server: &ServerId, limit: Duration) -> anyhow::Result<Exit> {
+/// Explains a 404: no file server has this id.
+fn explain(server: &ServerId, error: anyhow::Error) -> anyhow::Error {
+    match error.downcast_ref::<InfoError>().and_then(InfoError::status) {
+        Some(404) => anyhow::anyhow!("there is no file server {server}; `ddm-client servers` lists the live ones"),
+        _ => error,
+    }
+}
+
+/// Waits until a server holds no wanted replica, and prints the obstacle when the time runs out.
+async fn wait_until_drained(
+    context: &Context,
+    info: &UserClient,
+    server: &ServerId,
+    limit: Duration,
+) -> anyhow::Result<Exit> {
     let (began, mut shown) = (Instant::now(), None);
     loop {
-        let Some(asked) = context.cancel.run_until_cancelled(info.drain_status(server)).await else {
+        let Some(answer) = context.cancel.run_until_cancelled(info.drain_status(server)).await else {
             return Ok(Exit::Interrupted);
         };
-        let why = match asked {
-            Ok(status) => {
-                if shown.replace(status.files) != Some(status.files) {
-                    show(context, &status);
+        let obstacle = match answer {
+            Ok(progress) => {
+                if shown.replace(progress.files) != Some(progress.files) {
+                    show(context, &progress);
                 }
-                if status.files == 0 {
+                if progress.files == 0 {
                     return Ok(Exit::Done);
                 }
-                format!("it still holds {} files", status.files)
+                format!("{} left", text::count(progress.files, "file"))
             }
-            // Refusals stay what they are; one that is away may come back.
+            // A refusal is final; an info-server that is away may come back.
             Err(error) if error.status().is_some() => return Err(error.into()),
             Err(error) => error.to_string(),
         };
         if began.elapsed() >= limit {
-            tell(&format!("ddm-client: {server} is not empty after {}: {why}", text::time(limit)));
+            status(&format!("ddm-client: {server} is not drained after {}: {obstacle}", text::time(limit)));
             return Ok(Exit::Failed);
         }
-        if context.cancel.run_until_cancelled(tokio::time::sleep(GLANCE)).await.is_none() {
+        if context.cancel.run_until_cancelled(tokio::time::sleep(POLL_INTERVAL)).await.is_none() {
             return Ok(Exit::Interrupted);
         }
     }
 }
 
-fn show(context: &Context, status: &DrainStatus) {
+fn show(context: &Context, progress: &DrainStatus) {
     if context.common.json {
-        emit(status);
+        print_json(progress);
         return;
     }
-    let DrainStatus { server, files, bytes, stuck, stuck_files, .. } = status;
+    let DrainStatus { server, files, bytes, stuck, stuck_files, .. } = progress;
     if *files == 0 {
-        say(&format!("{server} holds nothing that is wanted any more: it can be stopped."));
+        print(&format!("{server} is drained: it can be stopped."));
         return;
     }
-    say(&format!("{server} is being emptied: {files} files, {} left", text::size(*bytes)));
+    print(&format!("Draining {server}: {}, {} left", text::count(*files, "file"), text::size(*bytes)));
     if *stuck > 0 {
         let named: Vec<String> = stuck_files.iter().map(ToString::to_string).collect();
-        say(&format!(
-            "  For some of them no other live server with room stands where they are to: they stay until one does ({}{})",
+        print(&format!(
+            "  {} must wait: no other live server with room may hold them ({}{})",
+            text::count(*stuck, "file"),
             named.join(", "),
             if usize::try_from(*stuck).is_ok_and(|stuck| stuck > named.len()) { ", …" } else { "" }
         ));

@@ -1,51 +1,78 @@
-//! Fetches a file of the web.
+//! Downloads URLs.
 
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, bail};
-use jiff::{Timestamp, Zoned};
+use anyhow::bail;
+use info_client::{InfoError, UserClient};
+use jiff::Timestamp;
 use tokio::time;
-use transfer::{
-    download::DownloadError,
-    info::{InfoError, InfoServer},
-};
+use transfer::download::DownloadError;
 use wire::{
-    AskerId, JobId,
-    job::{JobInfo, JobState, NewJob, Reason},
+    JobId, OriginUrl, RequesterId,
+    job::{JobInfo, JobReason, JobState, NewJob},
 };
 
-use super::{Context, Exit, emit, say};
+use super::{batch, jobs};
 use crate::{
-    cli::{Fetch, Target, Wish},
-    fetch::{self, Fetched, Together, Wanted, Why},
+    cli::{DownloadOptions, Fetch, JobOptions, OriginOptions},
+    context::Context,
+    destination,
+    exit::{Exit, UsageError},
+    output::{print, print_json},
     progress::{self, Display},
-    text,
+    start_time, text,
+    url_download::{self, DirectReason, DownloadRequest, FetchedFile, JointOutcome},
 };
 
-/// How long an interrupted command waits for the answer to what it asked for, and to taking it back.
-const TAKE_BACK: Duration = Duration::from_secs(1);
-/// How often a job that ended although it was wanted is asked for in all.
-const AGAIN: u32 = 4;
+/// Longest time that an interrupted command waits for the answer to its job request, and then for its withdrawal.
+const WITHDRAW_TIMEOUT: Duration = Duration::from_secs(1);
+/// Downloads that run at the same time.
+const MAX_PARALLEL_DOWNLOADS: usize = 3;
+/// Requests of a job in total, when it ends although it is wanted.
+const MAX_JOB_REQUESTS: u32 = 4;
 
-/// Carries out `fetch`.
+/// Runs `fetch`.
 ///
 /// # Errors
-/// Whatever kept the file from standing under its name; what was verified is kept for the next try.
+/// Any failure before the file has its name; verified chunks are kept for the next run. Several URLs print their own errors.
 pub(super) async fn run(context: &Context, fetch: &Fetch) -> anyhow::Result<Exit> {
-    let display = Display::choose(context.common.json, fetch.target.quiet);
-    shown(display, course(context, fetch, display).await)
+    if let [url] = fetch.urls.as_slice() {
+        return one(context, fetch, url).await;
+    }
+    if fetch.sha256.is_some() {
+        return Err(UsageError::refusal("--sha256 needs exactly one URL"));
+    }
+    batch::check_options(&fetch.options)?;
+    let mut distinct: Vec<OriginUrl> = Vec::new();
+    fetch.urls.iter().for_each(|url| {
+        if !distinct.contains(url) {
+            distinct.push(url.clone())
+        }
+    });
+    let fetch = Arc::new(fetch.clone());
+    batch::run(context, distinct, MAX_PARALLEL_DOWNLOADS, |context, url| {
+        let fetch = Arc::clone(&fetch);
+        Box::pin(async move { one(&context, &fetch, &url).await })
+    })
+    .await
 }
 
-/// Takes part in a job that there is already.
+async fn one(context: &Context, fetch: &Fetch, url: &OriginUrl) -> anyhow::Result<Exit> {
+    let display = Display::choose(context.common.json, fetch.options.quiet);
+    show_outcome(display, download(context, fetch, url, display).await)
+}
+
+/// Joins an existing job.
 ///
 /// # Errors
 /// As [`run`].
-pub(super) async fn join(context: &Context, id: JobId, target: &Target) -> anyhow::Result<Exit> {
-    let display = Display::choose(context.common.json, target.quiet);
+pub(super) async fn join(context: &Context, id: JobId, options: &DownloadOptions) -> anyhow::Result<Exit> {
+    destination::refuse_standard_output(options)?;
+    let display = Display::choose(context.common.json, options.quiet);
     let info = context.info_server()?;
-    let asker = AskerId::new();
-    let asked = async {
-        let job = info.job(id).await.map_err(|error| super::jobs::explain(id, error))?;
+    let requester = RequesterId::new();
+    let joining = async {
+        let job = info.job(id).await.map_err(|error| jobs::explain(id, error))?;
         let new = NewJob {
             url: job.url,
             sha256: None,
@@ -55,175 +82,177 @@ pub(super) async fn join(context: &Context, id: JobId, target: &Target) -> anyho
             zones: None,
             name: None,
         };
-        // An admin sees jobs of others, and would end them for all by leaving what they never joined.
-        let joined = info.asking_as(asker).ask_for_job(&new).await?;
-        anyhow::Ok((joined, new))
+        // An admin sees the jobs of other accounts. Leaving one without having joined it would end it for all.
+        let job = info.as_requester(requester).request_job(&new).await?;
+        anyhow::Ok(RequestedJob { job, new })
     };
-    let (job, new) =
-        context.cancel.run_until_cancelled(asked).await.unwrap_or(Err(DownloadError::Interrupted.into()))?;
-    let wanted = Wanted { url: new.url.clone(), target: target.clone(), sha256: None, keep: new.keep, asker };
-    shown(display, follow(context, &wanted, (job, new), display).await.map(Some))
+    let requested =
+        context.cancel.run_until_cancelled(joining).await.unwrap_or(Err(DownloadError::Interrupted.into()))?;
+    let NewJob { url, keep, .. } = requested.new.clone();
+    // Another person chose the URL.
+    let origin = OriginOptions::without_credentials();
+    let request = DownloadRequest { url, options: options.clone(), sha256: None, keep, requester, origin };
+    show_outcome(display, follow(context, &request, requested, display).await.map(Some))
 }
 
-fn shown(display: Display, outcome: anyhow::Result<Option<Fetched>>) -> anyhow::Result<Exit> {
+/// Job together with the request for it.
+struct RequestedJob {
+    job: JobInfo,
+    new: NewJob,
+}
+
+fn show_outcome(display: Display, outcome: anyhow::Result<Option<FetchedFile>>) -> anyhow::Result<Exit> {
     match outcome {
         Ok(file) => {
-            file.iter().for_each(|file| progress::fetched(display, file));
+            file.iter().for_each(|file| progress::finish_url(display, file));
             Ok(Exit::Done)
         }
         Err(error) if matches!(error.downcast_ref(), Some(DownloadError::Interrupted)) => {
-            progress::interrupted(display);
+            progress::interrupted(display, &progress::Reached::of(&error));
             Ok(Exit::Interrupted)
         }
         Err(error) => Err(error),
     }
 }
 
-/// Fetches it one way or another; nothing when it is left to the servers to fetch it later.
-async fn course(context: &Context, asked: &Fetch, display: Display) -> anyhow::Result<Option<Fetched>> {
-    let Fetch { url, target, sha256, wish, direct } = asked;
-    let (keep, asker) = (wish.keep, AskerId::new());
-    let wanted = Wanted { url: url.clone(), target: target.clone(), sha256: *sha256, keep, asker };
-    // What can be refused without asking anybody is refused at once.
-    super::get::place(target, &url.file_name())?;
-    if *direct {
-        return fetch::alone(context, &wanted, Why::here("--direct asks for that"), display).await.map(Some);
+/// Downloads the file jointly or directly. None when the job is scheduled and needs no client.
+async fn download(
+    context: &Context,
+    fetch: &Fetch,
+    url: &OriginUrl,
+    display: Display,
+) -> anyhow::Result<Option<FetchedFile>> {
+    let Fetch { options, sha256, job: JobOptions { keep, .. }, direct, origin, .. } = fetch;
+    let (keep, requester) = (*keep, RequesterId::new());
+    let (url, options, origin) = (url.clone(), options.clone(), origin.clone());
+    let request = DownloadRequest { url, options, sha256: *sha256, keep, requester, origin };
+    // Local errors are reported before any request.
+    destination::of_download(&request.options, &request.url.file_name())?;
+    if let Some(note) = destination::note_of_new_name(&request.options, &request.url.file_name()) {
+        progress::note(display, "note", &note);
     }
-    let new = new_job(asked)?;
-    let info = context.info_server()?.asking_as(wanted.asker);
-    let job = match ask(context, &info, &new).await? {
+    let local = if *direct { Some("--direct was given") } else { request.origin.direct_reason() };
+    if let Some(reason) = local {
+        let reason = DirectReason::local(reason);
+        return url_download::direct(context, &request, reason, display).await.map(Some);
+    }
+    let info = context.info_server()?.as_requester(requester);
+    let start_at = start_time::start_at(&info, fetch.job.at, fetch.job.after);
+    let start_at = context.cancel.run_until_cancelled(start_at).await.ok_or(DownloadError::Interrupted)??;
+    let new = new_job(fetch, &request.url, start_at);
+    let job = match request_job(context, &info, &new).await? {
         Ok(job) => job,
-        // Later, and kept, it can be fetched by servers alone.
-        Err(error) if wish.keep || new.start_at.is_some() => return Err(error.into()),
-        Err(error) => match alone_instead(&info, &error) {
-            Some(why) => return fetch::alone(context, &wanted, why, display).await.map(Some),
+        // Only servers can fetch it later, or keep it.
+        Err(error) if keep || new.start_at.is_some() => return Err(error.into()),
+        Err(error) => match direct_reason(&info, &error) {
+            Some(reason) => return url_download::direct(context, &request, reason, display).await.map(Some),
             None => return Err(error.into()),
         },
     };
-    if job.state == JobState::Scheduled && wish.keep {
-        later(context, &job);
+    if job.state == JobState::Scheduled && keep {
+        show_scheduled(context, &job);
         return Ok(None);
     }
-    follow(context, &wanted, (job, new), display).await.map(Some)
+    follow(context, &request, RequestedJob { job, new }, display).await.map(Some)
 }
 
-/// Takes a job's file, or fetches it from here alone when the job comes to nothing.
+/// Downloads the file of a job, or downloads it directly when the job comes to nothing.
 async fn follow(
     context: &Context,
-    wanted: &Wanted,
-    (job, again): (JobInfo, NewJob),
+    request: &DownloadRequest,
+    requested: RequestedJob,
     display: Display,
-) -> anyhow::Result<Fetched> {
-    let mut job = job;
-    for _ in 0..AGAIN {
-        let end = if job.state == JobState::Direct {
-            Together::Alone(job.reason.unwrap_or(Reason::NoRanges).into())
+) -> anyhow::Result<FetchedFile> {
+    let RequestedJob { mut job, new } = requested;
+    for _ in 0..MAX_JOB_REQUESTS {
+        let outcome = if job.state == JobState::Direct {
+            JointOutcome::GoDirect(job.reason.unwrap_or(JobReason::NoRanges).into())
         } else {
-            Box::pin(fetch::together(context, wanted, job, display)).await?
+            Box::pin(url_download::joint(context, request, job, display)).await?
         };
-        match end {
-            Together::Whole(file) => return Ok(*file),
-            Together::Alone(why) => return fetch::alone(context, wanted, why, display).await,
-            Together::Again(why) => {
-                progress::note(display, "again", &format!("The job ended ({why}): asking for it again"))
+        match outcome {
+            JointOutcome::Complete(file) => return Ok(*file),
+            JointOutcome::GoDirect(reason) => return url_download::direct(context, request, reason, display).await,
+            JointOutcome::Restart(reason) => {
+                progress::note(display, "again", &format!("The job ended ({reason}): requesting it again"));
             }
         }
-        let new = NewJob { start_at: None, ..again.clone() };
-        let info = context.info_server()?.asking_as(wanted.asker);
-        job = ask(context, &info, &new).await??;
+        let new = NewJob { start_at: None, ..new.clone() };
+        let info = context.info_server()?.as_requester(request.requester);
+        job = request_job(context, &info, &new).await??;
     }
-    bail!("the job ended {AGAIN} times although it was wanted; start again to resume")
+    bail!("the job ended {MAX_JOB_REQUESTS} times before the download was complete; start again to resume")
 }
 
-/// Asks for a job. Interrupted meanwhile, it takes back what may have been heard already: else the job would go on for nobody.
-async fn ask(context: &Context, info: &InfoServer, new: &NewJob) -> Result<Result<JobInfo, InfoError>, DownloadError> {
-    let mut asking = pin!(info.ask_for_job(new));
-    if let Some(answer) = context.cancel.run_until_cancelled(asking.as_mut()).await {
+/// Requests a job. When interrupted meanwhile, withdraws a request that may have arrived: without its requester, the job would
+/// run until the info-server notices.
+async fn request_job(
+    context: &Context,
+    info: &UserClient,
+    new: &NewJob,
+) -> Result<Result<JobInfo, InfoError>, DownloadError> {
+    let mut answer = pin!(info.request_job(new));
+    if let Some(answer) = context.cancel.run_until_cancelled(answer.as_mut()).await {
         return Ok(answer);
     }
-    if let Ok(Ok(job)) = time::timeout(TAKE_BACK, asking).await
+    if let Ok(Ok(job)) = time::timeout(WITHDRAW_TIMEOUT, answer).await
         && !new.keep
     {
-        // An info-server that does not hear it misses this asker after a while.
-        let _ = time::timeout(TAKE_BACK, info.leave_job(job.id)).await;
+        // If the withdrawal is lost, the info-server misses the requester's reports after a while.
+        let _ = time::timeout(WITHDRAW_TIMEOUT, info.leave_job(job.id)).await;
     }
     Err(DownloadError::Interrupted)
 }
 
-fn new_job(asked: &Fetch) -> anyhow::Result<NewJob> {
-    let Wish { origin_connections, at, after, keep, worker_zones } = asked.wish.clone();
-    let start_at = match (at, after) {
-        (Some(at), _) => Some(at.resolve(&Zoned::now())?),
-        (None, Some(after)) => Some(Timestamp::now().checked_add(after).context("that is too far away")?),
-        (None, None) => None,
-    };
-    Ok(NewJob {
-        url: asked.url.clone(),
-        sha256: asked.sha256,
+fn new_job(fetch: &Fetch, url: &OriginUrl, start_at: Option<Timestamp>) -> NewJob {
+    let JobOptions { origin_connections, keep, worker_zones, .. } = fetch.job.clone();
+    NewJob {
+        url: url.clone(),
+        sha256: fetch.sha256,
         connections: origin_connections,
         start_at,
         keep,
         zones: worker_zones,
         name: None,
-    })
+    }
 }
 
-/// Why it is fetched from here alone when the info-server does not take the job; none when that makes no sense.
-fn alone_instead(info: &InfoServer, error: &InfoError) -> Option<Why> {
-    if let Some(reason) = error.reason() {
+/// Returns the reason for a direct download after the info-server did not take the job. None when a direct one cannot succeed
+/// either, or the request itself is wrong.
+fn direct_reason(info: &UserClient, error: &InfoError) -> Option<DirectReason> {
+    if let Some(reason) = error.origin_fault() {
         return match reason {
-            // Known to be wrong, wherever it is fetched.
-            Reason::Changed | Reason::WrongDigest => None,
-            reason => Some(reason.into()),
+            // The content itself is wrong.
+            JobReason::Changed | JobReason::WrongDigest => None,
+            reason => Some(DirectReason { retry_after: error.origin_retry_after(), ..reason.into() }),
         };
     }
     let base = info.base().as_str().trim_end_matches('/');
     match (error, error.status()) {
-        (InfoError::Unreachable { .. }, _) => Some(Why::here(format!("the info-server {base} does not answer"))),
-        (_, Some(401 | 403)) => {
-            Some(Why::here(format!("you are not logged in at {base}, or may not have it fetch for you")))
+        (InfoError::Unreachable { .. }, _) => {
+            Some(DirectReason::local(format!("the info-server {base} does not answer")))
         }
-        // An info-server of before there were jobs.
-        (_, Some(404 | 405 | 501)) => Some(Why::here(format!("the info-server {base} fetches nothing from the web"))),
-        (_, Some(429 | 500..=599)) | (InfoError::Unusable { .. }, _) => Some(Why::here(error.to_string())),
+        (_, Some(401 | 403)) => {
+            Some(DirectReason::local(format!("you are not logged in at {base}, or may not start jobs there")))
+        }
+        // An info-server of an older version.
+        (_, Some(404 | 405 | 501)) => {
+            Some(DirectReason::local(format!("the info-server {base} does not support URL downloads")))
+        }
+        (_, Some(429 | 500..=599)) | (InfoError::Unusable { .. }, _) => Some(DirectReason::local(error.to_string())),
         _ => None,
     }
 }
 
-/// Says what will happen without this command.
-fn later(context: &Context, job: &JobInfo) {
+fn show_scheduled(context: &Context, job: &JobInfo) {
     if context.common.json {
-        emit(&serde_json::json!({ "event": "scheduled", "job": job }));
+        print_json(&serde_json::json!({ "event": "scheduled", "job": job }));
         return;
     }
-    let start = text::moment(job.start_at);
-    say(&format!("Job {} begins at {start} and is kept when it is done. Then:", job.id));
-    say(&format!("  ddm-client ddm://job/{}      takes the file", job.id));
-    say(&format!("  ddm-client jobs show {}      tells how far it is", job.id));
-    say(&format!("  ddm-client jobs cancel {}    gives it up", job.id));
-}
-
-/// Opens a link.
-///
-/// # Errors
-/// When it names another info-server than the one in use, and as [`run`].
-pub(super) async fn open(context: &Context, asked: &crate::cli::Open) -> anyhow::Result<Exit> {
-    use crate::{cli::Get, link::Linked};
-    let (link, target) = (&asked.link, asked.target.clone());
-    if !link.agrees(&context.common.info) {
-        // A login goes to whom its user chose, never to whom a link chose.
-        bail!(
-            "the link is for the info-server {}, but yours is {}: if you trust that one, log in there and name it with --info",
-            link.at.as_deref().unwrap_or_default(),
-            context.common.info
-        );
-    }
-    match &link.what {
-        Linked::File(file) => super::get::run(context, &Get { file: *file, target, connections: 4 }).await,
-        Linked::Job(job) => join(context, *job, &target).await,
-        Linked::Url(url) => {
-            let wish = Wish::default();
-            run(context, &Fetch { url: url.clone(), target, sha256: None, wish, direct: false }).await
-        }
-    }
+    let start = text::timestamp(job.start_at);
+    print(&format!("Job {} starts at {start}. The servers keep the file when it is complete.", job.id));
+    print("Next:");
+    print(&format!("  ddm-client ddm://job/{}      downloads the file", job.id));
+    print(&format!("  ddm-client jobs show {}      shows the progress", job.id));
+    print(&format!("  ddm-client jobs cancel {}    cancels the job", job.id));
 }

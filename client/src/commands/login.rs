@@ -7,68 +7,73 @@ use anyhow::{Context as _, ensure};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use secrecy::SecretString;
 
-use super::{Context, Exit, emit, say, tell};
+use super::known_zones;
 use crate::{
+    context::Context,
+    exit::Exit,
+    output::{print, print_json, status},
     session::{Login, Logins},
     text,
 };
 
-/// The longest line that is read when there is no terminal, in bytes.
-const MAX_LINE: u64 = 4096;
+/// Longest line that is read from a standard input that is no terminal, in bytes.
+const MAX_LINE_LEN: u64 = 4096;
 
 pub(super) async fn run(context: &Context, email: Option<String>) -> anyhow::Result<Exit> {
-    let (email, password) = match asked(email).await {
-        // Ctrl-C, which is a key like any other while the terminal shows none.
-        Err(error) if was_interrupted(&error) => return Ok(Exit::Interrupted),
-        asked => asked?,
+    let (email, password) = match read_credentials(email).await {
+        // Ctrl-C: it is an ordinary key while the terminal does not echo.
+        Err(error) if is_interruption(&error) => return Ok(Exit::Interrupted),
+        credentials => credentials?,
     };
-    // Before the log-in, so that a file that cannot be read ends no session that nobody keeps.
+    // Opened before the login: an unreadable file must not leave a session that nothing stores.
     let mut logins = Logins::open(&context.common)?;
     let session = context.info_server()?.log_in(&email, &password, context.common.zone.as_ref()).await?;
     let expires_at = session.expires_at;
-    logins.keep(&context.common.info, Login { email: email.clone(), session })?;
+    logins.store(&context.common.info, Login { email: email.clone(), session })?;
     if context.common.json {
-        emit(&serde_json::json!({ "event": "logged-in", "email": email, "expires_at": expires_at }));
+        print_json(&serde_json::json!({ "event": "logged-in", "email": email, "expires_at": expires_at }));
     } else {
-        let until = text::moment(expires_at);
-        say(&format!("Logged in as {email} until {until}; kept in {}.", logins.path().display()));
+        let until = text::timestamp(expires_at);
+        print(&format!("Logged in as {email} until {until}. Session stored in {}", logins.path().display()));
     }
+    let zones: Vec<_> = context.common.zone.iter().cloned().collect();
+    known_zones::warn_of_unknown(context, &context.info_server()?, &zones).await;
     Ok(Exit::Done)
 }
 
-fn was_interrupted(error: &anyhow::Error) -> bool {
+fn is_interruption(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::Interrupted)
 }
 
-/// Reads on a thread that nobody waits for once this is dropped: it may read for ever.
-async fn asked(email: Option<String>) -> anyhow::Result<(String, SecretString)> {
-    let mut order = Order(terminal());
-    let asked = tokio::task::spawn_blocking(move || credentials(email)).await;
-    order.0 = None;
-    asked?
+/// Reads the credentials on a thread of its own. The read may block for ever; dropping this future leaves it behind.
+async fn read_credentials(email: Option<String>) -> anyhow::Result<(String, SecretString)> {
+    let mut guard = TerminalGuard(terminal());
+    let credentials = tokio::task::spawn_blocking(move || credentials(email)).await;
+    guard.0 = None;
+    credentials?
 }
 
-/// The terminal, and how it is before it is told to show no keys; none where the answers come from elsewhere.
+/// Returns the terminal with its settings before echo is switched off. None when standard input is no terminal.
 fn terminal() -> Option<(File, Termios)> {
     let terminal = File::open("/dev/tty").ok().filter(|_| io::stdin().is_terminal())?;
-    let was = tcgetattr(&terminal).ok()?;
-    Some((terminal, was))
+    let settings = tcgetattr(&terminal).ok()?;
+    Some((terminal, settings))
 }
 
-/// Puts the terminal in order again when a question is left without an answer.
-struct Order(Option<(File, Termios)>);
+/// Guard that restores the terminal when a question is cancelled.
+struct TerminalGuard(Option<(File, Termios)>);
 
-impl Drop for Order {
+impl Drop for TerminalGuard {
     fn drop(&mut self) {
-        if let Some((terminal, was)) = &self.0 {
-            // One that is gone needs no order.
-            let _ = tcsetattr(terminal, OptionalActions::Now, was);
-            tell("");
+        if let Some((terminal, settings)) = &self.0 {
+            // A closed terminal needs no restoring.
+            let _ = tcsetattr(terminal, OptionalActions::Now, settings);
+            status("");
         }
     }
 }
 
-/// Asks on a terminal; elsewhere reads the password (after the name, if that is missing) from standard input.
+/// Prompts on a terminal. Without one, reads the password, preceded by the e-mail if it is missing, from standard input.
 fn credentials(email: Option<String>) -> anyhow::Result<(String, SecretString)> {
     let terminal = io::stdin().is_terminal();
     let email = match email {
@@ -81,12 +86,36 @@ fn credentials(email: Option<String>) -> anyhow::Result<(String, SecretString)> 
         }
     };
     let password = if terminal { rpassword::prompt_password(format!("Password for {email}: "))? } else { line()? };
-    ensure!(!email.is_empty() && !password.is_empty(), "an e-mail and a password are needed");
+    ensure!(!email.is_empty() && !password.is_empty(), "e-mail and password must not be empty");
     Ok((email, password.into()))
+}
+
+/// Reads a new password: twice on a terminal, else one line of standard input. None when interrupted.
+pub(super) async fn read_new_password(email: String) -> anyhow::Result<Option<SecretString>> {
+    let mut guard = TerminalGuard(terminal());
+    let read = tokio::task::spawn_blocking(move || new_password(&email)).await;
+    guard.0 = None;
+    match read? {
+        Err(error) if is_interruption(&error) => Ok(None),
+        password => password.map(Some),
+    }
+}
+
+fn new_password(email: &str) -> anyhow::Result<SecretString> {
+    let password = if io::stdin().is_terminal() {
+        let password = rpassword::prompt_password(format!("New password for {email}: "))?;
+        let again = rpassword::prompt_password("The same again: ")?;
+        ensure!(password == again, "the two passwords differ; try again");
+        password
+    } else {
+        line()?
+    };
+    ensure!(!password.is_empty(), "the password must not be empty");
+    Ok(password.into())
 }
 
 fn line() -> anyhow::Result<String> {
     let mut text = String::new();
-    io::Read::take(io::stdin().lock(), MAX_LINE).read_line(&mut text).context("cannot read standard input")?;
+    io::Read::take(io::stdin().lock(), MAX_LINE_LEN).read_line(&mut text).context("cannot read standard input")?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }

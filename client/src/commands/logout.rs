@@ -1,22 +1,29 @@
-use super::{Context, emit, say};
-use crate::session::Logins;
+use crate::{
+    context::Context,
+    output::{print, print_json},
+    session::Logins,
+};
 
-/// Forgets the login here even if the info-server cannot be told.
+/// Logs out. The stored login is deleted even if the info-server cannot be reached.
 pub(super) async fn run(context: &Context) -> anyhow::Result<()> {
     let mut logins = Logins::open(&context.common)?;
-    let known = logins.token(&context.common.info).is_some();
-    let told = if known { context.info_server()?.log_out().await } else { Ok(()) };
-    logins.forget(&context.common.info)?;
-    match told {
+    let is_stored = logins.token(&context.common.info).is_some();
+    let outcome = if is_stored { context.info_server()?.log_out().await } else { Ok(()) };
+    logins.remove(&context.common.info)?;
+    match outcome {
         Ok(()) => {}
-        // The session had ended already.
+        // The session ended earlier.
         Err(error) if error.status() == Some(401) => {}
-        Err(error) => return Err(error.into()),
+        Err(error) => {
+            let advice = "the login is removed here, but its session goes on at the info-server: end it with `ddm-client login` and \
+                          `ddm-client sessions`, or wait until it expires";
+            return Err(anyhow::Error::from(error).context(advice));
+        }
     }
     if context.common.json {
-        emit(&serde_json::json!({ "event": "logged-out" }));
+        print_json(&serde_json::json!({ "event": "logged-out" }));
     } else {
-        say(if known { "Logged out." } else { "You were not logged in." });
+        print(if is_stored { "Logged out." } else { "You were not logged in." });
     }
     Ok(())
 }

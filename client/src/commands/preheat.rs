@@ -1,23 +1,57 @@
-use anyhow::Context as _;
-use wire::catalog;
+use anyhow::{Context as _, ensure};
+use info_client::UserClient;
+use wire::{
+    FileId, Zone,
+    catalogue::{PolicyChange, PreheatRequest},
+};
 
-use super::{Context, Exit, emit, replicas, say};
-use crate::cli::Preheat;
+use super::{
+    policy::{self, Wanted},
+    replicas::{self, Scope},
+};
+use crate::{
+    cli::Preheat,
+    context::Context,
+    exit::Exit,
+    lookup,
+    output::{print, print_json},
+};
 
 pub(super) async fn run(context: &Context, preheat: &Preheat) -> anyhow::Result<Exit> {
-    let zone = context.common.zone.as_ref().context("name the zone with --zone")?;
+    let zone = context.common.zone.as_ref().context("no zone given: name it with --zone")?;
     let info = context.info_server()?;
-    let asked = catalog::Preheat { zone: zone.clone(), replicas: preheat.replicas };
-    let told = context.cancel.run_until_cancelled(info.preheat(preheat.file, &asked)).await;
-    let Some(told) = told else { return Ok(Exit::Interrupted) };
-    told?;
+    let found = context.cancel.run_until_cancelled(lookup::published(context, &preheat.file)).await;
+    let Some(file) = found.transpose()? else { return Ok(Exit::Interrupted) };
+    if preheat.undo {
+        let undoing = context.cancel.run_until_cancelled(undo(context, &info, file, zone));
+        return undoing.await.unwrap_or(Ok(Exit::Interrupted));
+    }
+    let request = PreheatRequest { zone: zone.clone(), replicas: preheat.replicas };
+    let answer = context.cancel.run_until_cancelled(info.preheat(file, &request)).await;
+    let Some(answer) = answer else { return Ok(Exit::Interrupted) };
+    answer?;
     if context.common.json {
-        emit(&serde_json::json!({ "event": "preheating", "id": preheat.file, "zone": zone }));
+        print_json(&serde_json::json!({ "event": "preheating", "id": file, "zone": zone }));
     } else {
-        say(&format!("{} is to stand in {zone} too.", preheat.file));
+        print(&format!("Requested replicas of {file} in zone {zone}; `ddm-client replicas {file}` shows them."));
     }
     match preheat.wait {
         None => Ok(Exit::Done),
-        Some(limit) => replicas::wait(context, &info, (preheat.file, Some(zone)), limit).await,
+        Some(limit) => {
+            let scope = Scope { file, zone: Some(zone) };
+            replicas::wait_until_replicated(context, &info, scope, limit).await
+        }
     }
+}
+
+/// Ends the request for replicas in a zone.
+async fn undo(context: &Context, info: &UserClient, file: FileId, zone: &Zone) -> anyhow::Result<Exit> {
+    let before = info.policy(file).await?.preheats;
+    let preheats: Vec<PreheatRequest> = before.iter().filter(|preheat| preheat.zone != *zone).cloned().collect();
+    ensure!(
+        preheats.len() < before.len(),
+        "{file} was not requested in zone {zone} with preheat; see `ddm-client policy {file}`"
+    );
+    let change = PolicyChange { preheats: Some(preheats), ..PolicyChange::default() };
+    policy::apply(context, info, Wanted { file, change, is_dry_run: false, is_confirmed: true }).await
 }

@@ -1,13 +1,16 @@
 use wire::FileId;
 
-use super::{Context, emit, say};
+use crate::{
+    context::Context,
+    output::{print, print_json},
+};
 
 pub(super) async fn run(context: &Context, file: FileId) -> anyhow::Result<()> {
     context.info_server()?.remove(file).await?;
     if context.common.json {
-        emit(&serde_json::json!({ "event": "removed", "id": file }));
+        print_json(&serde_json::json!({ "event": "removed", "id": file }));
     } else {
-        say(&format!("{file} is removed; the servers drop it as they hear of it."));
+        print(&format!("Removed {file}. The file servers delete their replicas shortly."));
     }
     Ok(())
 }

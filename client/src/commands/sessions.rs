@@ -1,19 +1,22 @@
 use wire::SessionId;
 
-use super::{Context, emit, say};
+use crate::{
+    context::Context,
+    output::{print, print_json},
+};
 
 /// Lists the open sessions of the account.
 pub(super) async fn list(context: &Context) -> anyhow::Result<()> {
     let sessions = context.info_server()?.sessions().await?.sessions;
     if context.common.json {
-        sessions.iter().for_each(emit);
+        sessions.iter().for_each(print_json);
         return Ok(());
     }
-    say(&format!("{:<36}  {:<20}  {:<20}  FROM", "SESSION", "SINCE", "UNTIL"));
+    print(&format!("{:<36}  {:<20}  {:<20}  FROM", "SESSION", "SINCE", "UNTIL"));
     for session in sessions {
         let from = session.address.map_or_else(|| "-".to_owned(), |address| address.to_string());
         let this = if session.current { "  (this one)" } else { "" };
-        say(&format!("{}  {:<20.0}  {:<20.0}  {from}{this}", session.id, session.created_at, session.expires_at));
+        print(&format!("{}  {:<20.0}  {:<20.0}  {from}{this}", session.id, session.created_at, session.expires_at));
     }
     Ok(())
 }
@@ -21,21 +24,21 @@ pub(super) async fn list(context: &Context) -> anyhow::Result<()> {
 /// Ends one session.
 pub(super) async fn close(context: &Context, id: SessionId) -> anyhow::Result<()> {
     context.info_server()?.close_session(id).await?;
-    told(context, "The session is ended.");
+    print_closed(context, "Session ended.");
     Ok(())
 }
 
-/// Ends all sessions but the one that asks.
+/// Ends all sessions except the one of this client.
 pub(super) async fn close_others(context: &Context) -> anyhow::Result<()> {
     context.info_server()?.close_other_sessions().await?;
-    told(context, "All other sessions are ended.");
+    print_closed(context, "All other sessions ended.");
     Ok(())
 }
 
-fn told(context: &Context, text: &str) {
+fn print_closed(context: &Context, text: &str) {
     if context.common.json {
-        emit(&serde_json::json!({ "event": "sessions-closed" }));
+        print_json(&serde_json::json!({ "event": "sessions-closed" }));
     } else {
-        say(text);
+        print(text);
     }
 }

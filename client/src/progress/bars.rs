@@ -2,81 +2,64 @@
 
 use std::collections::BTreeMap;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use transfer::progress::Snapshot;
+use indicatif::{ProgressBar, ProgressStyle};
+use transfer::progress::{HashProgress, Snapshot};
 use wire::{FileName, ServerId, job::JobInfo};
 
-use super::{far, state, web};
-use crate::text;
+use super::{job_lines, summary};
+use crate::output::{BARS, current_item};
 
-/// What is wide gives way to what is not, down to nothing: no line is longer than the terminal.
+/// Template in which the bar shrinks, down to nothing: no line is longer than the terminal.
 pub(super) const BAR: &str = "[{wide_bar}] {msg}";
-/// A line that is cut where the terminal ends.
+/// Template of a line that is truncated at the width of the terminal.
 const LINE: &str = "{wide_msg}";
 
 pub(super) struct Bars {
-    all: MultiProgress,
     head: ProgressBar,
     file: ProgressBar,
+    /// One line per server, whether it serves chunks, fetches them, or both.
     servers: BTreeMap<ServerId, ProgressBar>,
-    workers: BTreeMap<ServerId, ProgressBar>,
+    /// Set if other downloads are shown beside this one: then servers have no lines.
+    is_compact: bool,
 }
 
 impl Bars {
     pub(super) fn new(name: &FileName) -> Self {
-        let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
-        let head = all.add(text_line());
+        let head = BARS.add(text_line());
         head.set_message(name.to_string());
         let style = ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bar = all.add(ProgressBar::new(1));
+        let bar = BARS.insert_after(&head, ProgressBar::new(1));
         bar.set_style(style.progress_chars("=> "));
-        Self { all, head, file: bar, servers: BTreeMap::new(), workers: BTreeMap::new() }
+        Self { head, file: bar, servers: BTreeMap::new(), is_compact: current_item().is_some() }
+    }
+
+    /// Shows that the chunks of an earlier run are being hashed.
+    pub(super) fn show_hashing(&self, name: &FileName, hashed: &HashProgress) {
+        self.head.set_message(format!("{name}: {}", summary::hashing(hashed)));
+        self.head.tick();
     }
 
     pub(super) fn show(&mut self, name: &FileName, now: &Snapshot, job: Option<&JobInfo>) {
         self.file.set_length(now.bytes_total.max(1));
-        let whole = job.map(|job| format!("  ({})", web::whole(job))).unwrap_or_default();
-        self.head.set_message(format!("{name}{whole}"));
+        let fetched = job.map(|job| format!("  ({})", job_lines::fetched(job))).unwrap_or_default();
+        self.head.set_message(format!("{name}{fetched}"));
         self.head.tick();
-        self.show_servers(now, job);
-        for worker in job.into_iter().flat_map(|job| &job.workers) {
-            let line = entry(&self.all, &mut self.workers, &worker.server);
-            line.set_message(format!("  {}", web::worker(worker)));
-            line.tick();
-        }
-    }
-
-    fn show_servers(&mut self, now: &Snapshot, job: Option<&JobInfo>) {
         self.file.set_position(now.bytes_done);
-        self.file.set_message(far::far(now, job));
-        for source in far::noteworthy(now, job) {
-            let line = entry(&self.all, &mut self.servers, &source.server);
-            let share = text::whole_percent(source.bytes, now.bytes_done.max(1));
-            line.set_message(format!(
-                "  {:<18} {:<10} {:>10} {:>12}  {share:>3} %  {}",
-                source.server,
-                source.zone,
-                text::size(source.bytes),
-                text::rate(source.rate),
-                state(source.state)
-            ));
+        self.file.set_message(summary::summary(now, job));
+        if self.is_compact {
+            return;
+        }
+        for row in summary::server_rows(now, job) {
+            let line = self.servers.entry(row.server).or_insert_with(|| BARS.add(text_line()));
+            line.set_message(row.text);
             line.tick();
         }
     }
 
-    pub(super) fn say(&self, words: &str) {
-        // Above the bars; when the terminal is gone there is nobody to tell.
-        let _ = self.all.println(words);
+    pub(super) fn print_above(&self, line: &str) {
+        // Fails only when the terminal is closed.
+        let _ = BARS.println(line);
     }
-}
-
-/// The line of a server, made when it is first seen.
-fn entry<'a>(
-    all: &MultiProgress,
-    lines: &'a mut BTreeMap<ServerId, ProgressBar>,
-    server: &ServerId,
-) -> &'a ProgressBar {
-    lines.entry(server.clone()).or_insert_with(|| all.add(text_line()))
 }
 
 fn text_line() -> ProgressBar {
@@ -87,11 +70,9 @@ fn text_line() -> ProgressBar {
 
 impl Drop for Bars {
     fn drop(&mut self) {
-        self.servers
-            .values()
-            .chain(self.workers.values())
-            .chain([&self.head, &self.file])
-            .for_each(ProgressBar::finish_and_clear);
-        let _ = self.all.clear();
+        for line in self.servers.values().chain([&self.head, &self.file]) {
+            line.finish_and_clear();
+            BARS.remove(line);
+        }
     }
 }

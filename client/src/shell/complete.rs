@@ -1,4 +1,4 @@
-//! What may follow what was typed.
+//! Completion of the line that is being typed.
 
 use clap::CommandFactory as _;
 use rustyline::{
@@ -9,31 +9,31 @@ use rustyline::{
     validate::Validator,
 };
 
-use super::{NOT_HERE, OWN, Seen};
+use super::known_ids::{HIDDEN_COMMANDS, KnownIds, SHELL_COMMANDS};
 use crate::cli::CommandLine;
 
-/// Completes commands, their flags, ids that were seen, and paths.
+/// Completer of commands, flags, known ids and paths.
 pub(super) struct Completion {
     command: clap::Command,
-    seen: Seen,
+    known_ids: KnownIds,
     files: FilenameCompleter,
 }
 
 impl Completion {
-    pub(super) fn new(seen: &Seen) -> Self {
+    pub(super) fn new(known_ids: &KnownIds) -> Self {
         let mut command = CommandLine::command();
         command.build();
-        Self { command, seen: Seen::clone(seen), files: FilenameCompleter::new() }
+        Self { command, known_ids: KnownIds::clone(known_ids), files: FilenameCompleter::new() }
     }
 
-    /// What the last of `words`, which may be empty, may become.
+    /// Returns the completions of the last of `words`, which may be empty.
     fn candidates(&self, words: &[&str], ids: &[String]) -> Vec<String> {
         let Some((last, before)) = words.split_last() else { return Vec::new() };
         let mut found: Vec<String> = match before {
             [] => {
                 let known = self.command.get_subcommands().map(clap::Command::get_name);
-                let known = known.filter(|name| !NOT_HERE.contains(name));
-                known.chain(OWN.iter().map(|(name, _)| *name)).chain(["quit"]).map(str::to_owned).collect()
+                let known = known.filter(|name| !HIDDEN_COMMANDS.contains(name));
+                known.chain(SHELL_COMMANDS.iter().map(|(name, _)| *name)).chain(["quit"]).map(str::to_owned).collect()
             }
             [first, rest @ ..] => {
                 let command = rest.iter().fold(self.command.find_subcommand(first), |command, word| {
@@ -47,7 +47,7 @@ impl Completion {
             }
         };
         found.retain(|candidate| candidate.starts_with(last) && (candidate.len() > last.len()));
-        // A flag is offered to whoever begins one.
+        // Flags are offered only after a dash.
         found.retain(|candidate| last.starts_with('-') || !candidate.starts_with('-'));
         found.sort();
         found.dedup();
@@ -63,12 +63,14 @@ impl Completer for Completion {
         let start = typed.rfind(char::is_whitespace).map_or(0, |space| space + 1);
         let mut words: Vec<&str> = typed.get(..start).unwrap_or_default().split_whitespace().collect();
         words.push(typed.get(start..).unwrap_or_default());
-        let ids = self.seen.lock().map(|seen| seen.clone()).unwrap_or_default();
+        let ids = self.known_ids.lock().map(|ids| ids.clone()).unwrap_or_default();
         let found = self.candidates(&words, &ids);
         if found.is_empty() && words.len() > 1 {
             return self.files.complete(line, at, context);
         }
-        let pair = |text: String| Pair { replacement: format!("{text} "), display: text };
+        // A name may hold spaces.
+        let quoted = |text: &str| shlex::try_quote(text).map_or_else(|_| text.to_owned(), std::borrow::Cow::into_owned);
+        let pair = |text: String| Pair { replacement: format!("{} ", quoted(&text)), display: text };
         Ok((start, found.into_iter().map(pair).collect()))
     }
 }
@@ -89,8 +91,8 @@ mod tests {
 
     #[test]
     fn commands_flags_and_ids_are_completed() {
-        let completion = Completion::new(&Seen::default());
-        let ids = ["01890a5d-ac96-774b-bcce-b302099a8057".to_owned()];
+        let completion = Completion::new(&KnownIds::default());
+        let ids = ["01890a5d-ac96-774b-bcce-b302099a8057".to_owned(), "my file.bin".to_owned()];
         for (typed, expected) in [
             (vec!["fe"], vec!["fetch"]),
             (vec!["sh"], vec![]),
@@ -99,6 +101,8 @@ mod tests {
             (vec!["fetch", "--sh"], vec!["--sha256"]),
             (vec!["get", "0189"], vec!["01890a5d-ac96-774b-bcce-b302099a8057"]),
             (vec!["jobs", "cancel", "0189"], vec!["01890a5d-ac96-774b-bcce-b302099a8057"]),
+            (vec!["get", "my"], vec!["my file.bin"]),
+            (vec!["info", "my"], vec!["my file.bin"]),
             (vec!["nonsense", "x"], vec![]),
         ] {
             assert_eq!(completion.candidates(&typed, &ids), expected, "{typed:?}");

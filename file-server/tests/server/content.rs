@@ -1,4 +1,4 @@
-//! What requests for content get.
+//! Responses to requests for content.
 
 use std::process::Command;
 
@@ -177,7 +177,7 @@ async fn pages_of_other_origins_may_read_with_a_token_and_preflight_without_one(
 }
 
 #[tokio::test]
-async fn a_file_that_is_not_here_or_not_all_here_is_not_held_to_its_tokens_holder() {
+async fn missing_bytes_are_answered_not_held_to_the_holder_of_a_token() {
     let info = Info::start().await;
     let node = Node::start(&info).await;
     let absent = FileId::new();
@@ -207,7 +207,7 @@ async fn a_file_that_is_not_here_or_not_all_here_is_not_held_to_its_tokens_holde
 }
 
 #[tokio::test]
-async fn the_digest_of_the_whole_is_sent_once_it_was_read_back() {
+async fn the_files_digest_is_sent_once_it_was_computed_from_disk() {
     let info = Info::start().await;
     let node = Node::start(&info).await;
     let bytes = sample(2 * MIB + 1);

@@ -1,4 +1,4 @@
-//! Spans of URLs: fetched from an origin, told, served, and gone when nobody wants them.
+//! Spans of URLs: fetched from an origin, reported, served, and removed with their job.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -9,9 +9,9 @@ use testkit::{
     rogue::{Behaviour, Rogue},
 };
 use wire::{
-    Digest, FileId, JobId, Layout,
-    event::{Fact, Stream},
-    job::{Lease, Purpose, Reason, Span, Validator},
+    ChunkLayout, Digest, FileId, JobId,
+    event::{EventPayload, Stream},
+    job::{JobReason, Lease, Span, SpanPurpose, Validator},
 };
 
 use crate::{
@@ -20,10 +20,10 @@ use crate::{
 };
 
 const MIB: usize = 1 << 20;
-const PATIENCE: Duration = Duration::from_secs(20);
+const EVENTUALLY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A worker, an origin with a file, and a job whose spans are handed out as given.
-struct Scene {
+struct Fixture {
     info: Info,
     node: Node,
     origin: Rogue,
@@ -32,7 +32,7 @@ struct Scene {
     file: FileId,
 }
 
-impl Scene {
+impl Fixture {
     async fn begin(chunks: usize, spans: &[[u32; 2]]) -> Self {
         Self::with(chunks, spans, |lease| lease, &["--origin-allow", "127.0.0.0/8"]).await
     }
@@ -44,10 +44,10 @@ impl Scene {
         let node = Node::start_with(&info.url, TempDir::new().unwrap(), &more).await;
         let origin = Rogue::start(FileId::new(), bytes.clone().into()).await.unwrap();
         let (job, file) = (JobId::new(), FileId::new());
-        let scene = Self { info, node, origin, bytes, job, file };
-        let leases = (1..).zip(spans).map(|(fence, span)| change(scene.lease(fence, *span))).collect();
-        scene.info.told().jobs.insert(job, Job { leases, ..Job::default() });
-        scene
+        let fixture = Self { info, node, origin, bytes, job, file };
+        let leases = (1..).zip(spans).map(|(fence, span)| change(fixture.lease(fence, *span))).collect();
+        fixture.info.received().jobs.insert(job, Job { leases, ..Job::default() });
+        fixture
     }
 
     fn lease(&self, fence: u64, span: [u32; 2]) -> Lease {
@@ -56,10 +56,10 @@ impl Scene {
         Lease {
             fence,
             span: Span::try_from(span).unwrap(),
-            purpose: Purpose::Fetch,
+            purpose: SpanPurpose::Fetch,
             file: self.file,
             size,
-            chunk_size: Layout::of(size).unwrap().chunk_size(),
+            chunk_size: ChunkLayout::of(size).unwrap().chunk_size(),
             url: self.origin.url().as_str().parse().unwrap(),
             validator: Validator::Etag(format!("\"{etag}\"")),
             connections: 1,
@@ -68,12 +68,12 @@ impl Scene {
     }
 
     fn hint(&self) {
-        self.info.publish(Stream::Zone("eu".parse().unwrap()), Fact::SpansWaiting { job: self.job });
+        self.info.publish(Stream::Zone("eu".parse().unwrap()), EventPayload::SpansWaiting { job: self.job });
     }
 
-    /// Waits until what workers told of the job satisfies `enough`.
+    /// Waits until the reports on the job satisfy `enough`.
     async fn until(&self, enough: impl Fn(&Job) -> bool) {
-        self.info.wait_until(|told| enough(&told.jobs[&self.job])).await;
+        self.info.wait_until(|received| enough(&received.jobs[&self.job])).await;
     }
 
     fn expected(&self, n: u32) -> Digest {
@@ -81,8 +81,8 @@ impl Scene {
     }
 
     fn end(&self) {
-        self.info.told().jobs.get_mut(&self.job).unwrap().over = true;
-        self.info.publish(Stream::All, Fact::FileDeleted { file: self.file });
+        self.info.received().jobs.get_mut(&self.job).unwrap().over = true;
+        self.info.publish(Stream::All, EventPayload::FileDeleted { file: self.file });
     }
 
     fn blobs(&self) -> usize {
@@ -93,155 +93,171 @@ impl Scene {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn spans_are_fetched_told_and_served_and_gone_once_the_job_is() {
-    let scene = Scene::begin(9, &[[0, 4], [6, 9]]).await;
-    scene.hint();
-    scene.until(|job| job.chunks().len() == 7 && job.open() == 0).await;
-    let told = scene.info.told().jobs[&scene.job].chunks();
-    for (n, digest) in told {
-        assert_eq!(digest, scene.expected(n), "chunk {n}");
+async fn spans_are_fetched_reported_served_and_removed_with_their_job() {
+    let fixture = Fixture::begin(9, &[[0, 4], [6, 9]]).await;
+    fixture.hint();
+    fixture.until(|job| job.chunks().len() == 7 && job.open() == 0).await;
+    let received = fixture.info.received().jobs[&fixture.job].chunks();
+    for (n, digest) in received {
+        assert_eq!(digest, fixture.expected(n), "chunk {n}");
     }
     // One request for each span, and no byte twice.
-    assert_eq!(scene.origin.asked().len(), 2);
+    assert_eq!(fixture.origin.asked().len(), 2);
     let fetched = 7 * MIB - 1000;
-    assert_eq!(scene.origin.sent(), fetched as u64);
-    let bytes: u64 = scene.info.told().jobs[&scene.job].reports.iter().map(|(_, report)| report.bytes).max().unwrap();
+    assert_eq!(fixture.origin.sent(), fetched as u64);
+    let bytes: u64 =
+        fixture.info.received().jobs[&fixture.job].reports.iter().map(|(_, report)| report.bytes).max().unwrap();
     assert!(bytes <= fetched as u64);
 
-    let token = scene.info.download(scene.file);
-    let last = scene.node.get(scene.file, &token).header("range", "bytes=7340032-").send().await.unwrap();
+    let token = fixture.info.download(fixture.file);
+    let last = fixture.node.get(fixture.file, &token).header("range", "bytes=7340032-").send().await.unwrap();
     assert_eq!(last.status(), StatusCode::PARTIAL_CONTENT);
-    assert!(last.bytes().await.unwrap() == scene.bytes[7 * MIB..]);
-    let absent = scene.node.get(scene.file, &token).header("range", "bytes=4194304-4194305").send().await.unwrap();
+    assert!(last.bytes().await.unwrap() == fixture.bytes[7 * MIB..]);
+    let absent = fixture.node.get(fixture.file, &token).header("range", "bytes=4194304-4194305").send().await.unwrap();
     assert_eq!(absent.status(), StatusCode::NOT_FOUND);
-    let metrics = scene.node.metrics().await;
+    let metrics = fixture.node.metrics().await;
     assert!(metrics.contains(&format!("ddm_file_server_origin_bytes_total {fetched}\n")), "{metrics}");
 
-    scene.end();
-    eventually("nothing of it is left", PATIENCE, async || Ok((scene.blobs() == 0).then_some(()))).await.unwrap();
-    scene.node.stop().await;
+    fixture.end();
+    eventually("nothing of it is left", EVENTUALLY_TIMEOUT, async || Ok((fixture.blobs() == 0).then_some(())))
+        .await
+        .unwrap();
+    fixture.node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restarted_worker_tells_what_it_holds_instead_of_fetching_it() {
-    let scene = Scene::begin(6, &[[0, 4]]).await;
-    scene.hint();
-    scene.until(|job| job.chunks().len() == 4 && job.open() == 0).await;
-    let lease = scene.lease(9, [0, 6]);
-    let sent = scene.origin.sent();
-    let Scene { info, node, origin, bytes, job, file } = scene;
+async fn a_restarted_worker_reports_stored_chunks_instead_of_fetching_them() {
+    let fixture = Fixture::begin(6, &[[0, 4]]).await;
+    fixture.hint();
+    fixture.until(|job| job.chunks().len() == 4 && job.open() == 0).await;
+    let lease = fixture.lease(9, [0, 6]);
+    let sent = fixture.origin.sent();
+    let Fixture { info, node, origin, bytes, job, file } = fixture;
     let data = node.stop().await;
-    info.told().jobs.insert(job, Job { leases: VecDeque::from([lease]), ..Job::default() });
-    // Nobody hints: it asks about the jobs of which something is here.
+    info.received().jobs.insert(job, Job { leases: VecDeque::from([lease]), ..Job::default() });
+    // Without a hint: it claims work on the jobs of which it stores chunks.
     let more = ["--origin-allow".to_owned(), "127.0.0.0/8".to_owned()];
     let node = Node::start_with(&info.url, data, &more).await;
-    info.wait_until(|told| told.jobs[&job].chunks().len() == 6 && told.jobs[&job].open() == 0).await;
-    let (_, first) = info.told().jobs[&job].reports[0].clone();
+    info.wait_until(|received| received.jobs[&job].chunks().len() == 6 && received.jobs[&job].open() == 0).await;
+    let (_, first) = info.received().jobs[&job].reports[0].clone();
     assert!(first.chunks.iter().map(|chunk| chunk.n).take(4).eq(0..4), "{first:?}");
     assert_eq!(origin.sent() - sent, (bytes.len() - 4 * MIB) as u64);
-    // Nobody knows the job and the file any more.
-    info.told().reconciled.insert(file, "unknown");
-    info.told().jobs.get_mut(&job).unwrap().over = true;
+    // The job and the file no longer exist.
+    info.received().reconciled.insert(file, "unknown");
+    info.received().jobs.get_mut(&job).unwrap().over = true;
     let left = || {
         std::fs::read_dir(node.data.path().join("partial")).unwrap().count() + usize::from(node.place(file).exists())
     };
-    eventually("nothing of it is left", PATIENCE, async || Ok((left() == 0).then_some(()))).await.unwrap();
+    eventually("nothing of it is left", EVENTUALLY_TIMEOUT, async || Ok((left() == 0).then_some(()))).await.unwrap();
     node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_span_that_was_shortened_or_taken_away_is_not_fetched_to_its_end() {
-    let scene = Scene::begin(24, &[[0, 12], [12, 24]]).await;
-    scene.origin.set(Behaviour::Throttle { rate: 6 << 20 });
+async fn a_truncated_or_stolen_span_is_not_fetched_to_its_end() {
+    let fixture = Fixture::begin(24, &[[0, 12], [12, 24]]).await;
+    fixture.origin.set(Behaviour::Throttle { rate: 6 << 20 });
     {
-        let mut told = scene.info.told();
-        let job = told.jobs.get_mut(&scene.job).unwrap();
+        let mut received = fixture.info.received();
+        let job = received.jobs.get_mut(&fixture.job).unwrap();
         job.cut.insert(1, 5);
         job.stale.insert(2);
     }
-    scene.hint();
-    scene.until(|job| job.claims >= 3 && job.open() == 0).await;
-    let told = scene.info.told().jobs[&scene.job].chunks();
-    assert!(told.keys().copied().eq(0..5), "{told:?}");
+    fixture.hint();
+    fixture.until(|job| job.claims >= 3 && job.open() == 0).await;
+    let received = fixture.info.received().jobs[&fixture.job].chunks();
+    assert!(received.keys().copied().eq(0..5), "{received:?}");
     // What was on its way when the end came nearer, or when the lease was found to be stale, is all that was wasted.
-    assert!(scene.origin.sent() < 14 << 20, "{}", scene.origin.sent());
-    scene.node.stop().await;
+    assert!(fixture.origin.sent() < 14 << 20, "{}", fixture.origin.sent());
+    fixture.node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn chunks_to_compare_are_hashed_and_not_kept() {
-    let check = |lease| Lease { purpose: Purpose::Check, ..lease };
-    let scene = Scene::with(3, &[[1, 3]], check, &["--origin-allow", "127.0.0.0/8"]).await;
-    scene.hint();
-    scene.until(|job| job.chunks().len() == 2 && job.open() == 0).await;
-    let told = scene.info.told().jobs[&scene.job].chunks();
-    assert_eq!(told[&2], scene.expected(2));
-    assert_eq!(scene.blobs(), 0);
-    scene.node.stop().await;
+    let check = |lease| Lease { purpose: SpanPurpose::Check, ..lease };
+    let fixture = Fixture::with(3, &[[1, 3]], check, &["--origin-allow", "127.0.0.0/8"]).await;
+    fixture.hint();
+    fixture.until(|job| job.chunks().len() == 2 && job.open() == 0).await;
+    let received = fixture.info.received().jobs[&fixture.job].chunks();
+    assert_eq!(received[&2], fixture.expected(2));
+    assert_eq!(fixture.blobs(), 0);
+    fixture.node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_span_uses_as_many_connections_as_asked() {
+async fn each_span_uses_the_requested_number_of_connections() {
     let four = |lease| Lease { connections: 4, ..lease };
-    let scene = Scene::with(16, &[[0, 16]], four, &["--origin-allow", "127.0.0.0/8"]).await;
-    scene.origin.set(Behaviour::Throttle { rate: 4 << 20 });
-    scene.hint();
-    scene.until(|job| job.chunks().len() == 16 && job.open() == 0).await;
-    let asked = scene.origin.asked();
+    let fixture = Fixture::with(16, &[[0, 16]], four, &["--origin-allow", "127.0.0.0/8"]).await;
+    fixture.origin.set(Behaviour::Throttle { rate: 4 << 20 });
+    fixture.hint();
+    fixture.until(|job| job.chunks().len() == 16 && job.open() == 0).await;
+    let asked = fixture.origin.asked();
     let first = asked.first().unwrap().at;
     // At this rate no line is done with its first request within a second.
     let early = asked.iter().filter(|asked| asked.at < first + Duration::from_secs(1)).count();
     assert_eq!(early, 4, "{asked:?}");
-    assert_eq!(scene.origin.sent(), scene.bytes.len() as u64);
-    scene.node.stop().await;
+    assert_eq!(fixture.origin.sent(), fixture.bytes.len() as u64);
+    fixture.node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_breaks_costs_nothing_that_came() {
-    let scene = Scene::begin(4, &[[0, 4]]).await;
-    scene.origin.set(Behaviour::Reset { after: 700_000 });
-    scene.hint();
-    scene.until(|job| job.chunks().len() == 4 && job.open() == 0).await;
-    assert!(scene.info.told().jobs[&scene.job].failures().is_empty());
-    let asked: Vec<u64> = scene.origin.asked().iter().map(|asked| asked.range.start).collect();
+async fn a_connection_that_the_origin_refuses_leaves_its_chunks_to_one_that_it_serves() {
+    let four = |lease| Lease { connections: 4, ..lease };
+    let fixture = Fixture::with(12, &[[0, 12]], four, &["--origin-allow", "127.0.0.0/8"]).await;
+    fixture.origin.set(Behaviour::OneAtATime { rate: 8 << 20 });
+    fixture.hint();
+    fixture.until(|job| job.chunks().len() == 12 && job.open() == 0).await;
+    let received = fixture.info.received().jobs[&fixture.job].chunks();
+    assert!(received.into_iter().all(|(n, digest)| digest == fixture.expected(n)));
+    assert!(fixture.info.received().jobs[&fixture.job].failures().is_empty(), "the span is not given back");
+    fixture.node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_connection_loses_no_received_bytes() {
+    let fixture = Fixture::begin(4, &[[0, 4]]).await;
+    fixture.origin.set(Behaviour::Reset { after: 700_000 });
+    fixture.hint();
+    fixture.until(|job| job.chunks().len() == 4 && job.open() == 0).await;
+    assert!(fixture.info.received().jobs[&fixture.job].failures().is_empty());
+    let asked: Vec<u64> = fixture.origin.asked().iter().map(|asked| asked.range.start).collect();
     assert!(asked.len() >= 4 && asked.is_sorted_by(|one, next| one < next), "it goes on where it was: {asked:?}");
-    scene.node.stop().await;
+    fixture.node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_origin_is_told_by_its_class_and_nothing_of_it_counts() {
+async fn a_bad_origin_is_reported_by_its_class_and_none_of_its_bytes_count() {
     let header = |name, value: &str| Behaviour::Header { name, value: Some(value.to_owned()) };
     for (behaviour, reason) in [
-        (Behaviour::WrongEtag, Reason::Changed),
-        (Behaviour::WholeFile, Reason::NoRanges),
-        (Behaviour::WrongRange, Reason::Changed),
-        (header("ETag", "W/\"x\""), Reason::Changed),
-        (header("Content-Encoding", "gzip"), Reason::Garbled),
-        (Behaviour::Status { code: 503, retry_after: Some(7) }, Reason::Busy),
-        (Behaviour::Status { code: 429, retry_after: Some(7) }, Reason::Busy),
-        (Behaviour::Status { code: 404, retry_after: None }, Reason::Refused),
-        (Behaviour::Rubbish, Reason::Garbled),
-        (Behaviour::Redirect("http://10.0.0.1/x".parse().unwrap()), Reason::NotPublic),
-        (Behaviour::Truncate { after: 0 }, Reason::Unreachable),
+        (Behaviour::WrongEtag, JobReason::Changed),
+        (Behaviour::WholeFile, JobReason::NoRanges),
+        (Behaviour::WrongRange, JobReason::Changed),
+        (header("ETag", "W/\"x\""), JobReason::Changed),
+        (header("Content-Encoding", "gzip"), JobReason::Garbled),
+        (Behaviour::Status { code: 503, retry_after: Some(7) }, JobReason::Busy),
+        (Behaviour::Status { code: 429, retry_after: Some(7) }, JobReason::Busy),
+        (Behaviour::Status { code: 404, retry_after: None }, JobReason::Refused),
+        (Behaviour::Rubbish, JobReason::Garbled),
+        (Behaviour::Redirect("http://10.0.0.1/x".parse().unwrap()), JobReason::NotPublic),
+        (Behaviour::Truncate { after: 0 }, JobReason::Unreachable),
     ] {
-        let scene = Scene::begin(4, &[[1, 3]]).await;
+        let fixture = Fixture::begin(4, &[[1, 3]]).await;
         let retry = matches!(behaviour, Behaviour::Status { retry_after: Some(7), .. }).then_some(7);
-        scene.origin.set(behaviour.clone());
-        scene.hint();
-        scene.until(|job| !job.failures().is_empty()).await;
-        let failures = scene.info.told().jobs[&scene.job].failures();
+        fixture.origin.set(behaviour.clone());
+        fixture.hint();
+        fixture.until(|job| !job.failures().is_empty()).await;
+        let failures = fixture.info.received().jobs[&fixture.job].failures();
         assert_eq!((failures[0].reason, failures[0].retry_after_s), (reason, retry), "{behaviour:?}");
-        assert!(scene.info.told().jobs[&scene.job].chunks().is_empty(), "{behaviour:?}");
-        scene.node.stop().await;
+        assert!(fixture.info.received().jobs[&fixture.job].chunks().is_empty(), "{behaviour:?}");
+        fixture.node.stop().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_public_is_not_even_asked() {
-    let scene = Scene::with(4, &[[0, 2]], |lease| lease, &[]).await;
-    scene.hint();
-    scene.until(|job| !job.failures().is_empty()).await;
-    assert_eq!(scene.info.told().jobs[&scene.job].failures()[0].reason, Reason::NotPublic);
-    assert!(scene.origin.asked().is_empty());
-    scene.node.stop().await;
+async fn private_addresses_get_no_request() {
+    let fixture = Fixture::with(4, &[[0, 2]], |lease| lease, &[]).await;
+    fixture.hint();
+    fixture.until(|job| !job.failures().is_empty()).await;
+    assert_eq!(fixture.info.received().jobs[&fixture.job].failures()[0].reason, JobReason::NotPublic);
+    assert!(fixture.origin.asked().is_empty());
+    fixture.node.stop().await;
 }

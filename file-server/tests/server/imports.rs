@@ -1,15 +1,15 @@
-//! Publishing files of the server's own machine.
+//! Publication of files from the server's own machine.
 
 use std::path::Path;
 
 use clap::Parser as _;
 use ddm_file_server::{
+    cli::import,
     config::{Cli, Command},
-    import,
 };
 use wire::{
     Digest,
-    token::{Kind, Token},
+    token::{Token, TokenKind},
 };
 
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
 };
 
 async fn run(info: &Info, data: &Path, paths: &[&Path]) -> anyhow::Result<()> {
-    let session = Token::generate(Kind::Session);
+    let session = Token::generate(TokenKind::Session);
     let mut args = arguments(&info.url, data);
     args.extend(["import", "--session-token", session.expose()].map(str::to_owned));
     args.extend(paths.iter().map(|path| path.to_str().unwrap().to_owned()));
@@ -31,7 +31,7 @@ async fn run(info: &Info, data: &Path, paths: &[&Path]) -> anyhow::Result<()> {
 async fn files_are_imported_beside_a_running_server_and_without_one() {
     let info = Info::start().await;
     let node = Node::start(&info).await;
-    info.wait_until(|told| !told.beats.is_empty()).await;
+    info.wait_until(|received| !received.beats.is_empty()).await;
     let folder = tempfile::tempdir().unwrap();
     let contents = [sample(0), sample((3 << 20) + 1), sample(7)];
     let paths = ["empty", "three and a bit", "small"].map(|name| folder.path().join(name));
@@ -42,7 +42,7 @@ async fn files_are_imported_beside_a_running_server_and_without_one() {
     let data = node.stop().await;
     run(&info, data.path(), &[&paths[2]]).await.unwrap();
 
-    let announced = info.told().announced.clone();
+    let announced = info.received().announced.clone();
     let node = Node::start_on(&info.url, data).await;
     for ((id, new), (path, bytes)) in announced.iter().zip(paths.iter().zip(&contents)) {
         assert_eq!(new.name.as_str(), path.file_name().unwrap());

@@ -1,4 +1,4 @@
-//! A stand-in for the info-server: holds grants and a log, and remembers what it was told and asked.
+//! A stand-in for the info-server: holds grants and a log, and records the requests it received.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -17,34 +17,37 @@ use axum::{
 use jiff::{SignedDuration, Timestamp};
 use tokio::{sync::watch, task::JoinHandle};
 use wire::{
-    Digest, FileId, JobId, Layout, ServerId, TokenId,
-    catalog::{
-        Commit, FileDetails, FileState, FileSummary, IssuedToken, Location, Manifest, NewFile, Target, UploadPlan,
+    ChunkLayout, Digest, FileId, JobId, ServerId, TokenId,
+    catalogue::{
+        CommitRequest, FileDetails, FileState, FileSummary, IssuedToken, Location, Manifest, NewFile, UploadPlan,
+        UploadTarget,
     },
-    event::{Event, Fact, LogHeader, SCHEMA, Stream},
+    event::{Event, EventPayload, LogHeader, SCHEMA, Stream},
     id::Epoch,
-    job::{Claimed, Lease, LeaseReport, Renewed, Span, SpanFailure},
-    server::{Heartbeat, HeartbeatAnswer, Introspection, Reconcile, Reconciled, ReplicaReport},
-    token::{Grant, Kind, Purpose, Revocation, Token},
+    job::{Lease, LeaseOffer, LeaseRenewal, LeaseReport, Span, SpanFailure},
+    server::{Heartbeat, HeartbeatAnswer, Introspection, ReconcileAnswer, ReconcileRequest, ReplicaReport},
+    token::{Grant, GrantPurpose, Revocation, Token, TokenKind},
 };
 
 pub(crate) const JOIN_SECRET: &str = "a secret to join with";
 
 #[derive(Default)]
-pub(crate) struct Told {
+pub(crate) struct Received {
     pub(crate) grants: HashMap<Digest, Grant>,
     pub(crate) enrolled: HashMap<ServerId, Digest>,
     pub(crate) beats: Vec<Heartbeat>,
     pub(crate) left: Vec<ServerId>,
     pub(crate) introspections: Vec<Digest>,
     pub(crate) reports: HashMap<FileId, ReplicaReport>,
-    /// The same by server.
+    /// All of them, in order.
+    pub(crate) report_history: Vec<(FileId, ReplicaReport)>,
+    /// The last ones by server.
     pub(crate) replicas: HashMap<(FileId, ServerId), ReplicaReport>,
     pub(crate) log: Vec<Event>,
     pub(crate) conflict: bool,
-    /// Lines that stand before the facts of every answer from the log.
+    /// Lines that stand before the events of every answer from the log.
     pub(crate) noise: Vec<String>,
-    /// Mebibytes of facts of unknown types before the others in a snapshot.
+    /// Mebibytes of events of unknown types before the others in a snapshot.
     pub(crate) padding: usize,
     pub(crate) announced: Vec<(FileId, NewFile)>,
     /// Published files and where they are.
@@ -60,35 +63,35 @@ pub(crate) struct Job {
     /// Handed out in this order.
     pub(crate) leases: VecDeque<Lease>,
     pub(crate) claims: usize,
-    /// What was told under each fence, in order.
+    /// Reports under each fence, in order.
     pub(crate) reports: Vec<(u64, LeaseReport)>,
-    /// Where spans end now.
+    /// Present ends of spans.
     pub(crate) cut: HashMap<u64, u32>,
     pub(crate) stale: HashSet<u64>,
     pub(crate) over: bool,
     pub(crate) granted: HashMap<u64, Span>,
-    pub(crate) told: HashMap<u64, BTreeSet<u32>>,
+    pub(crate) received: HashMap<u64, BTreeSet<u32>>,
 }
 
 impl Job {
-    /// The digests told so far, whatever the fence.
+    /// Returns the digests received so far, under any fence.
     pub(crate) fn chunks(&self) -> BTreeMap<u32, Digest> {
         self.reports.iter().flat_map(|(_, report)| &report.chunks).map(|chunk| (chunk.n, chunk.sha256)).collect()
     }
 
-    /// Why spans were given up.
+    /// Returns the reasons for which spans were given back.
     pub(crate) fn failures(&self) -> Vec<SpanFailure> {
         self.reports.iter().filter_map(|(_, report)| report.failed.clone()).collect()
     }
 
-    /// Leases that were not wholly told yet.
+    /// Returns the number of leases that were not wholly reported yet.
     pub(crate) fn open(&self) -> usize {
         self.granted.len()
     }
 }
 
 pub(crate) struct Shared {
-    told: Mutex<Told>,
+    received: Mutex<Received>,
     epoch: Mutex<Epoch>,
     changed: watch::Sender<()>,
 }
@@ -108,7 +111,7 @@ impl Drop for Info {
 impl Info {
     pub(crate) async fn start() -> Self {
         let shared = Arc::new(Shared {
-            told: Mutex::default(),
+            received: Mutex::default(),
             epoch: Mutex::new(Epoch::new()),
             changed: watch::Sender::new(()),
         });
@@ -131,22 +134,22 @@ impl Info {
         Self { url, shared, task }
     }
 
-    pub(crate) fn told(&self) -> MutexGuard<'_, Told> {
-        self.shared.told.lock().unwrap()
+    pub(crate) fn received(&self) -> MutexGuard<'_, Received> {
+        self.shared.received.lock().unwrap()
     }
 
-    /// Waits until what was told satisfies `enough`.
-    pub(crate) async fn wait_until(&self, enough: impl Fn(&Told) -> bool) {
+    /// Waits until the received requests satisfy `enough`.
+    pub(crate) async fn wait_until(&self, enough: impl Fn(&Received) -> bool) {
         let mut changed = self.shared.changed.subscribe();
         let wait = async {
-            while !enough(&self.told()) {
+            while !enough(&self.received()) {
                 changed.changed().await.unwrap();
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), wait).await.expect("told in time");
+        tokio::time::timeout(Duration::from_secs(20), wait).await.expect("received in time");
     }
 
-    /// Ends every connection: nobody answers any more.
+    /// Ends every connection: requests get no answer any more.
     pub(crate) fn stop(&self) {
         self.task.abort();
     }
@@ -154,7 +157,7 @@ impl Info {
     /// Publishes a file: from now on who asks is sent to these servers, own zone first. Those that hold everything say so.
     pub(crate) fn publish_file(&self, file: FileId, bytes: &[u8], servers: &[(&ServerId, &str, bool)]) {
         let size = u64::try_from(bytes.len()).unwrap();
-        let layout = Layout::of(size).unwrap();
+        let layout = ChunkLayout::of(size).unwrap();
         let part = |chunk| {
             let range = layout.bytes_of(chunk);
             &bytes[usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()]
@@ -172,16 +175,16 @@ impl Info {
             server: (*server).clone(),
             zone: "eu".parse().unwrap(),
             url: format!("{url}/v1/files/{file}/content").parse().unwrap(),
-            runs: if *whole { layout.all() } else { wire::Runs::new() },
+            runs: if *whole { layout.all() } else { wire::ChunkSet::new() },
             cost: 0,
         });
-        self.told().published.insert(file, (manifest, locations.collect()));
+        self.received().published.insert(file, (manifest, locations.collect()));
     }
 
     /// A token that only an introspection finds.
     pub(crate) fn token(&self, grant: impl FnOnce(Grant) -> Grant) -> Token {
-        let (token, grant) = grant_of(Kind::Download, Purpose::Download, FileId::new(), grant);
-        self.told().grants.insert(token.hash(), grant);
+        let (token, grant) = grant_of(TokenKind::Download, GrantPurpose::Download, FileId::new(), grant);
+        self.received().grants.insert(token.hash(), grant);
         token
     }
 
@@ -190,42 +193,42 @@ impl Info {
     }
 
     pub(crate) fn upload(&self, file: FileId, size: u64, target: &ServerId) -> Token {
-        let chunk_size = Layout::of(size).unwrap().chunk_size();
-        let purpose = Purpose::Upload { size, chunk_size, targets: vec![target.clone()] };
-        let (token, grant) = grant_of(Kind::Upload, purpose, file, |grant| grant);
-        self.told().grants.insert(token.hash(), grant);
+        let chunk_size = ChunkLayout::of(size).unwrap().chunk_size();
+        let purpose = GrantPurpose::Upload { size, chunk_size, targets: vec![target.clone()] };
+        let (token, grant) = grant_of(TokenKind::Upload, purpose, file, |grant| grant);
+        self.received().grants.insert(token.hash(), grant);
         token
     }
 
-    /// Commits a fact to the log.
-    pub(crate) fn publish(&self, stream: Stream, fact: Fact) {
+    /// Appends an event to the log.
+    pub(crate) fn publish(&self, stream: Stream, payload: EventPayload) {
         let epoch = *self.shared.epoch.lock().unwrap();
-        let mut told = self.told();
-        let prev = told.log.iter().filter(|event| event.stream == stream).map(|event| event.seq).max().unwrap_or(0);
-        let seq = told.log.last().map_or(1, |event| event.seq + 1);
-        told.log.push(Event { schema: SCHEMA, epoch, stream, prev, seq, at: Timestamp::now(), fact });
-        drop(told);
+        let mut received = self.received();
+        let prev = received.log.iter().filter(|event| event.stream == stream).map(|event| event.seq).max().unwrap_or(0);
+        let seq = received.log.last().map_or(1, |event| event.seq + 1);
+        received.log.push(Event { schema: SCHEMA, epoch, stream, prev, seq, at: Timestamp::now(), payload });
+        drop(received);
         self.shared.changed.send_replace(());
     }
 
     pub(crate) fn revoke(&self, token: &Token) {
-        let grant = self.told().grants.remove(&token.hash()).unwrap();
+        let grant = self.received().grants.remove(&token.hash()).unwrap();
         let revocation =
             Revocation { token_hash: token.hash(), token_id: grant.token_id, expires_at: grant.expires_at };
-        self.publish(Stream::All, Fact::TokenRevoked { tokens: vec![revocation] });
+        self.publish(Stream::All, EventPayload::TokenRevoked { tokens: vec![revocation] });
     }
 
     /// Begins a new life of the catalogue with an empty log.
     pub(crate) fn restore(&self) {
         *self.shared.epoch.lock().unwrap() = Epoch::new();
-        self.told().log.clear();
+        self.received().log.clear();
         self.shared.changed.send_replace(());
     }
 }
 
 pub(crate) fn grant_of(
-    kind: Kind,
-    purpose: Purpose,
+    kind: TokenKind,
+    purpose: GrantPurpose,
     file: FileId,
     change: impl FnOnce(Grant) -> Grant,
 ) -> (Token, Grant) {
@@ -247,23 +250,23 @@ async fn beat(
     Json(heartbeat): Json<Heartbeat>,
 ) -> Response {
     let epoch = *shared.epoch.lock().unwrap();
-    let mut told = shared.told.lock().unwrap();
-    if told.conflict {
+    let mut received = shared.received.lock().unwrap();
+    if received.conflict {
         return StatusCode::CONFLICT.into_response();
     }
     match (bearer(&headers), heartbeat.secret_sha256) {
         (secret, Some(hash)) if secret == JOIN_SECRET => {
-            told.enrolled.insert(id.clone(), hash);
+            received.enrolled.insert(id.clone(), hash);
         }
-        (secret, _) if told.enrolled.get(&id) == Some(&Digest::of(secret.as_bytes())) => {}
+        (secret, _) if received.enrolled.get(&id) == Some(&Digest::of(secret.as_bytes())) => {}
         _ => return StatusCode::UNAUTHORIZED.into_response(),
     }
     let streams = Stream::of_server(&id, &heartbeat.zone)
         .into_iter()
-        .filter_map(|own| Some((own.clone(), told.log.iter().rfind(|event| event.stream == own)?.seq)))
+        .filter_map(|own| Some((own.clone(), received.log.iter().rfind(|event| event.stream == own)?.seq)))
         .collect();
-    told.beats.push(heartbeat);
-    drop(told);
+    received.beats.push(heartbeat);
+    drop(received);
     shared.changed.send_replace(());
     Json(HeartbeatAnswer {
         now: Timestamp::now(),
@@ -278,15 +281,15 @@ async fn beat(
 }
 
 async fn leave(State(shared): State<Arc<Shared>>, Path(id): Path<ServerId>) -> StatusCode {
-    shared.told.lock().unwrap().left.push(id);
+    shared.received.lock().unwrap().left.push(id);
     shared.changed.send_replace(());
     StatusCode::NO_CONTENT
 }
 
 async fn introspect(State(shared): State<Arc<Shared>>, Json(asked): Json<Introspection>) -> Response {
-    let mut told = shared.told.lock().unwrap();
-    told.introspections.push(asked.token_hash);
-    match told.grants.get(&asked.token_hash) {
+    let mut received = shared.received.lock().unwrap();
+    received.introspections.push(asked.token_hash);
+    match received.grants.get(&asked.token_hash) {
         Some(grant) => Json(grant.clone()).into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     }
@@ -297,15 +300,16 @@ async fn report(
     Path((file, server)): Path<(FileId, ServerId)>,
     Json(report): Json<ReplicaReport>,
 ) -> StatusCode {
-    let mut told = shared.told.lock().unwrap();
-    let before = told.replicas.get(&(file, server.clone()));
+    let mut received = shared.received.lock().unwrap();
+    received.report_history.push((file, report.clone()));
+    let before = received.replicas.get(&(file, server.clone()));
     if before.is_none_or(|before| before.counter < report.counter) {
-        told.replicas.insert((file, server), report.clone());
+        received.replicas.insert((file, server), report.clone());
     }
-    if told.reports.get(&file).is_none_or(|before| before.counter < report.counter) {
-        told.reports.insert(file, report);
+    if received.reports.get(&file).is_none_or(|before| before.counter < report.counter) {
+        received.reports.insert(file, report);
     }
-    drop(told);
+    drop(received);
     shared.changed.send_replace(());
     StatusCode::NO_CONTENT
 }
@@ -322,15 +326,15 @@ async fn events(
     loop {
         let epoch = *shared.epoch.lock().unwrap();
         let snapshot = query.get("epoch") != Some(&epoch.to_string());
-        let log = shared.told.lock().unwrap().log.clone();
+        let log = shared.received.lock().unwrap().log.clone();
         let as_of = log.last().map_or(0, |event| event.seq);
         let new: Vec<_> = log.into_iter().filter(|event| snapshot || event.seq > after).collect();
         if snapshot || !new.is_empty() || tokio::time::Instant::now() >= deadline {
             let header = LogHeader { epoch, as_of, snapshot };
             let mut lines = vec![serde_json::to_string(&header).unwrap()];
-            let told = shared.told.lock().unwrap();
-            lines.extend(told.noise.clone());
-            lines.extend((0..told.padding).filter(|_| snapshot).map(|_| unknown(epoch)));
+            let received = shared.received.lock().unwrap();
+            lines.extend(received.noise.clone());
+            lines.extend((0..received.padding).filter(|_| snapshot).map(|_| unknown(epoch)));
             lines.extend(new.iter().map(|event| serde_json::to_string(event).unwrap()));
             return lines.join("\n") + "\n";
         }
@@ -338,15 +342,15 @@ async fn events(
     }
 }
 
-/// Where a file is, with a token for it.
+/// Returns the locations of a file, with a token for it.
 async fn details(State(shared): State<Arc<Shared>>, Path(file): Path<FileId>) -> Response {
-    let mut told = shared.told.lock().unwrap();
-    let Some((manifest, locations)) = told.published.get(&file).cloned() else {
+    let mut received = shared.received.lock().unwrap();
+    let Some((manifest, locations)) = received.published.get(&file).cloned() else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    let (token, grant) = grant_of(Kind::Download, Purpose::Download, file, |grant| grant);
-    let download = IssuedToken { token, token_id: grant.token_id, expires_at: grant.expires_at };
-    told.grants.insert(grant.token_hash, grant);
+    let (token, grant) = grant_of(TokenKind::Download, GrantPurpose::Download, file, |grant| grant);
+    let download = IssuedToken { token, token_id: grant.token_id, expires_at: grant.expires_at, lifetime_s: None };
+    received.grants.insert(grant.token_hash, grant);
     let summary = FileSummary {
         id: file,
         name: "x".parse().unwrap(),
@@ -357,6 +361,7 @@ async fn details(State(shared): State<Arc<Shared>>, Path(file): Path<FileId>) ->
         media_type: None,
         created_at: Timestamp::now(),
         live_replicas: 1,
+        lost_chunks: 0,
     };
     Json(FileDetails {
         summary,
@@ -364,21 +369,24 @@ async fn details(State(shared): State<Arc<Shared>>, Path(file): Path<FileId>) ->
         locations,
         download: Some(download),
         pull_limits: BTreeMap::new(),
+        missing: None,
     })
     .into_response()
 }
 
 async fn manifest(State(shared): State<Arc<Shared>>, Path(file): Path<FileId>) -> Response {
-    let told = shared.told.lock().unwrap();
-    told.published
+    let received = shared.received.lock().unwrap();
+    received
+        .published
         .get(&file)
         .map_or(StatusCode::NOT_FOUND.into_response(), |(manifest, _)| Json(manifest.clone()).into_response())
 }
 
-/// A mebibyte of a fact that nobody knows.
+/// Returns a mebibyte of an event of an unknown type.
 fn unknown(epoch: Epoch) -> String {
     let at = Timestamp::now();
-    let event = Event { schema: SCHEMA, epoch, stream: Stream::All, prev: 0, seq: 1, at, fact: Fact::Unknown };
+    let event =
+        Event { schema: SCHEMA, epoch, stream: Stream::All, prev: 0, seq: 1, at, payload: EventPayload::Unknown };
     let mut value = serde_json::to_value(event).unwrap();
     value["padding"] = "x".repeat(1 << 20).into();
     value.to_string()
@@ -386,17 +394,17 @@ fn unknown(epoch: Epoch) -> String {
 
 /// The one target is the server that the file is to go through.
 async fn announce(State(shared): State<Arc<Shared>>, Json(new): Json<NewFile>) -> (StatusCode, Json<UploadPlan>) {
-    let mut told = shared.told.lock().unwrap();
+    let mut received = shared.received.lock().unwrap();
     let (id, server) = (FileId::new(), new.policy.clone().unwrap().through.unwrap());
-    let beat = told.beats.last().unwrap().clone();
-    let chunk_size = Layout::of(new.size).unwrap().chunk_size();
-    let purpose = Purpose::Upload { size: new.size, chunk_size, targets: vec![server.clone()] };
-    let (token, grant) = grant_of(Kind::Upload, purpose, id, |grant| grant);
-    let upload = IssuedToken { token, token_id: grant.token_id, expires_at: grant.expires_at };
-    told.grants.insert(grant.token_hash, grant);
-    told.announced.push((id, new));
+    let beat = received.beats.last().unwrap().clone();
+    let chunk_size = ChunkLayout::of(new.size).unwrap().chunk_size();
+    let purpose = GrantPurpose::Upload { size: new.size, chunk_size, targets: vec![server.clone()] };
+    let (token, grant) = grant_of(TokenKind::Upload, purpose, id, |grant| grant);
+    let upload = IssuedToken { token, token_id: grant.token_id, expires_at: grant.expires_at, lifetime_s: None };
+    received.grants.insert(grant.token_hash, grant);
+    received.announced.push((id, new));
     let url = beat.url.join(&format!("v1/files/{id}/chunks")).unwrap();
-    let targets = vec![Target { server, zone: beat.zone, url }];
+    let targets = vec![UploadTarget { server, zone: beat.zone, url }];
     (StatusCode::CREATED, Json(UploadPlan { id, chunk_size, quorum: 1, upload, targets }))
 }
 
@@ -404,33 +412,34 @@ async fn announce(State(shared): State<Arc<Shared>>, Json(new): Json<NewFile>) -
 async fn commit(
     State(shared): State<Arc<Shared>>,
     Path(id): Path<FileId>,
-    Json(commit): Json<Commit>,
+    Json(commit): Json<CommitRequest>,
 ) -> Json<FileSummary> {
     let root = Digest::root_of(&commit.chunks);
     let mut changed = shared.changed.subscribe();
-    while shared.told.lock().unwrap().reports.get(&id).and_then(|report| report.root) != Some(root) {
+    while shared.received.lock().unwrap().reports.get(&id).and_then(|report| report.root) != Some(root) {
         changed.changed().await.unwrap();
     }
-    let told = shared.told.lock().unwrap();
-    let new = told.announced.iter().find(|(known, _)| *known == id).unwrap().1.clone();
+    let received = shared.received.lock().unwrap();
+    let new = received.announced.iter().find(|(known, _)| *known == id).unwrap().1.clone();
     Json(FileSummary {
         id,
         name: new.name,
         size: new.size,
         sha256: Some(commit.sha256),
-        chunk_size: Layout::of(new.size).unwrap().chunk_size(),
+        chunk_size: ChunkLayout::of(new.size).unwrap().chunk_size(),
         state: FileState::Available,
         media_type: None,
         created_at: Timestamp::now(),
         live_replicas: 1,
+        lost_chunks: 0,
     })
 }
 
-async fn reconcile(State(shared): State<Arc<Shared>>, Json(asked): Json<Reconcile>) -> Json<Reconciled> {
-    let told = shared.told.lock().unwrap();
-    let mut answer = Reconciled::default();
+async fn reconcile(State(shared): State<Arc<Shared>>, Json(asked): Json<ReconcileRequest>) -> Json<ReconcileAnswer> {
+    let received = shared.received.lock().unwrap();
+    let mut answer = ReconcileAnswer::default();
     for file in asked.files {
-        match told.reconciled.get(&file).copied() {
+        match received.reconciled.get(&file).copied() {
             Some("delete") => answer.delete.push(file),
             Some("unknown") => answer.unknown.push(file),
             _ => answer.keep.push(file),
@@ -441,15 +450,15 @@ async fn reconcile(State(shared): State<Arc<Shared>>, Json(asked): Json<Reconcil
 
 async fn claim(State(shared): State<Arc<Shared>>, Path(id): Path<JobId>) -> Response {
     let answer = {
-        let mut told = shared.told.lock().unwrap();
-        let Some(job) = told.jobs.get_mut(&id) else { return StatusCode::NOT_FOUND.into_response() };
+        let mut received = shared.received.lock().unwrap();
+        let Some(job) = received.jobs.get_mut(&id) else { return StatusCode::NOT_FOUND.into_response() };
         job.claims += 1;
         if job.over {
             StatusCode::GONE.into_response()
         } else {
             let lease = job.leases.pop_front();
             job.granted.extend(lease.iter().map(|lease| (lease.fence, lease.span)));
-            Json(Claimed { lease, again_ms: 200 }).into_response()
+            Json(LeaseOffer { lease, again_ms: 200 }).into_response()
         }
     };
     shared.changed.send_replace(());
@@ -462,8 +471,8 @@ async fn renew(
     Json(report): Json<LeaseReport>,
 ) -> Response {
     let answer = {
-        let mut told = shared.told.lock().unwrap();
-        let Some(job) = told.jobs.get_mut(&id) else { return StatusCode::NOT_FOUND.into_response() };
+        let mut received = shared.received.lock().unwrap();
+        let Some(job) = received.jobs.get_mut(&id) else { return StatusCode::NOT_FOUND.into_response() };
         if job.over {
             StatusCode::GONE.into_response()
         } else if job.stale.contains(&fence) {
@@ -479,15 +488,15 @@ async fn renew(
 
 fn renewed(job: &mut Job, fence: u64, report: LeaseReport) -> Response {
     let Some(span) = job.granted.get(&fence).copied() else { return StatusCode::CONFLICT.into_response() };
-    let told = job.told.entry(fence).or_default();
-    told.extend(report.chunks.iter().map(|chunk| chunk.n));
+    let received = job.received.entry(fence).or_default();
+    received.extend(report.chunks.iter().map(|chunk| chunk.n));
     let end = job.cut.get(&fence).copied().unwrap_or(span.end());
-    let whole = (span.start()..end).all(|n| told.contains(&n));
+    let whole = (span.start()..end).all(|n| received.contains(&n));
     let over = whole || report.failed.is_some();
     job.reports.push((fence, report));
     if over {
         job.granted.remove(&fence);
     }
     let span = (!over).then(|| Span::try_from([span.start(), end]).unwrap());
-    Json(Renewed { span, lease_s: 5 }).into_response()
+    Json(LeaseRenewal { span, lease_s: 5 }).into_response()
 }

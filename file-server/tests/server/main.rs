@@ -7,14 +7,15 @@
 )]
 
 mod content;
-mod facts;
+mod damage;
+mod events;
 mod fetching;
 mod imports;
 mod info;
 mod node;
 mod process;
 mod repair;
-mod room;
 mod sparse;
 mod tokens;
 mod uploads;
+mod volume;

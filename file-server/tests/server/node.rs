@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use clap::Parser as _;
-use ddm_file_server::{App, ScrubNow, config::Cli};
+use ddm_file_server::{App, ScrubTrigger, config::Cli};
 use lifecycle::Shutdown;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
-use wire::{Digest, FileId, Layout, ServerId, server::HeldChunks, token::Token};
+use wire::{ChunkLayout, Digest, FileId, ServerId, server::HeldChunks, token::Token};
 
 use crate::info::{Info, JOIN_SECRET};
 
@@ -17,7 +17,7 @@ pub(crate) struct Node {
     pub(crate) url: String,
     pub(crate) client: Client,
     pub(crate) data: TempDir,
-    pub(crate) scrub: ScrubNow,
+    pub(crate) scrub: ScrubTrigger,
     shutdown: Guard,
     task: JoinHandle<anyhow::Result<()>>,
 }
@@ -35,7 +35,8 @@ pub(crate) fn arguments(info: &str, data: &Path) -> Vec<String> {
     let data = data.to_str().unwrap();
     ["ddm-file-server", "--listen", "127.0.0.1:0", "--zone", "eu", "--info", info, "--data", data]
         .into_iter()
-        .chain(["--join-secret", JOIN_SECRET])
+        // The folders of tests are empty at first.
+        .chain(["--join-secret", JOIN_SECRET, "--init"])
         .map(str::to_owned)
         .collect()
 }
@@ -53,19 +54,19 @@ impl Node {
     pub(crate) async fn start_with(info: &str, data: TempDir, more: &[String]) -> Self {
         let arguments = [arguments(info, data.path()), more.to_vec()].concat();
         let app = App::build(Cli::parse_from(arguments).config).await.unwrap();
-        let scrub = app.scrub_now();
+        let scrub = app.scrub_trigger();
         let (id, url, shutdown) = (app.id().clone(), format!("http://{}", app.local_addr()), Guard(Shutdown::new()));
         let task = tokio::spawn(app.run(shutdown.0.clone()));
         Self { id, url, client: client(), data, scrub, shutdown, task }
     }
 
-    /// Where a complete file lies.
+    /// Returns the path of a complete file.
     pub(crate) fn place(&self, file: FileId) -> std::path::PathBuf {
         let name = file.to_string();
         self.data.path().join("files").join(&name[name.len() - 2..]).join(&name)
     }
 
-    /// Stops; answers the data folder.
+    /// Stops the server, and returns its data folder.
     pub(crate) async fn stop(self) -> TempDir {
         drop(self.client);
         self.shutdown.0.finish();
@@ -78,7 +79,7 @@ impl Node {
     }
 
     pub(crate) async fn put(&self, file: FileId, n: u32, token: &Token, bytes: &[u8]) -> Response {
-        put(&self.client, &self.url, (file, n), token, bytes).await
+        put(&self.client, &format!("{}/v1/files/{file}/chunks/{n}", self.url), token, bytes).await
     }
 
     pub(crate) async fn held(&self, file: FileId, token: &Token) -> HeldChunks {
@@ -86,6 +87,47 @@ impl Node {
         let response = self.client.get(url).bearer_auth(token.expose()).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         response.json().await.unwrap()
+    }
+
+    /// Returns the content of a file, which must be stored here whole.
+    pub(crate) async fn content(&self, info: &Info, file: FileId) -> Vec<u8> {
+        let answer = self.get(file, &info.download(file)).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        answer.bytes().await.unwrap().to_vec()
+    }
+
+    /// Waits until these bytes are at the place of a complete file.
+    pub(crate) async fn until_on_disk(&self, file: FileId, bytes: &[u8]) {
+        let place = self.place(file);
+        let wait = async {
+            while std::fs::read(&place).ok().as_deref() != Some(bytes) {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(40), wait).await.expect("on disk in time");
+    }
+
+    /// Waits until the metrics have these lines; each is written without the common prefix.
+    pub(crate) async fn until_metrics(&self, lines: &[&str]) {
+        let wait = async {
+            loop {
+                let text = self.metrics().await;
+                let has = |line: &&str| text.lines().any(|found| found == format!("ddm_file_server_{line}"));
+                if lines.iter().all(has) {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(30), wait).await.expect("counted in time");
+    }
+
+    /// Waits until the server stops by itself, and returns its data folder and the reason.
+    pub(crate) async fn until_failed(self) -> (TempDir, String) {
+        drop(self.client);
+        let ended =
+            tokio::time::timeout(std::time::Duration::from_secs(30), self.task).await.expect("it stops in time");
+        (self.data, format!("{:#}", ended.unwrap().unwrap_err()))
     }
 
     pub(crate) async fn metrics(&self) -> String {
@@ -98,7 +140,7 @@ impl Node {
         let size = u64::try_from(bytes.len()).unwrap();
         let token = info.upload(file, size, &self.id);
         self.held(file, &token).await;
-        let chunk_size = usize::try_from(Layout::of(size).unwrap().chunk_size()).unwrap();
+        let chunk_size = usize::try_from(ChunkLayout::of(size).unwrap().chunk_size()).unwrap();
         for (n, chunk) in (0..).zip(bytes.chunks(chunk_size)) {
             assert_eq!(self.put(file, n, &token, chunk).await.status(), StatusCode::CREATED);
         }
@@ -116,9 +158,10 @@ pub(crate) fn content(url: &str, file: FileId) -> String {
     format!("{url}/v1/files/{file}/content")
 }
 
-pub(crate) async fn put(client: &Client, url: &str, (file, n): (FileId, u32), token: &Token, bytes: &[u8]) -> Response {
+/// Sends a chunk to its URL.
+pub(crate) async fn put(client: &Client, url: &str, token: &Token, bytes: &[u8]) -> Response {
     client
-        .put(format!("{url}/v1/files/{file}/chunks/{n}"))
+        .put(url)
         .bearer_auth(token.expose())
         .header("content-digest", Digest::of(bytes).to_field())
         .body(bytes.to_vec())
@@ -138,4 +181,14 @@ pub(crate) fn sample(len: usize) -> Vec<u8> {
     })
     .take(len)
     .collect()
+}
+
+/// Waits until the condition holds.
+pub(crate) async fn until(condition: impl AsyncFn() -> bool) {
+    let wait = async {
+        while !condition().await {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), wait).await.expect("in time");
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use reqwest::StatusCode;
-use wire::{Digest, FileId, Layout, Runs, server::HeldChunks};
+use wire::{ChunkLayout, ChunkSet, Digest, FileId, server::HeldChunks};
 
 use crate::{
     info::Info,
@@ -35,12 +35,20 @@ fn command(info: &str, data: &Path) -> Command {
     command
 }
 
+/// The program as an operator starts it, on a folder that it may have to make.
+pub(crate) fn plain_command(info: &str, data: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ddm-file-server"));
+    let arguments = arguments(info, data).into_iter().skip(1).filter(|argument| argument != "--init");
+    command.args(arguments).args(["--log-format", "json"]).stderr(Stdio::piped());
+    command
+}
+
 /// Starts the program; its log says where it listens.
 pub(crate) async fn start(info: &str, data: &Path) -> Program {
     listening(command(info, data)).await
 }
 
-/// The same, where `data` is a file system of its own, made from an image, that nobody else sees.
+/// The same, where `data` is a file system of its own, made from an image and hidden from other processes.
 pub(crate) async fn start_on(image: &Path, info: &str, data: &Path) -> Program {
     let program = command(info, data);
     let mut shell = Command::new("unshare");
@@ -50,13 +58,13 @@ pub(crate) async fn start_on(image: &Path, info: &str, data: &Path) -> Program {
     listening(shell).await
 }
 
-async fn listening(mut command: Command) -> Program {
+pub(crate) async fn listening(mut command: Command) -> Program {
     let mut child = command.spawn().unwrap();
     let log = BufReader::new(child.stderr.take().unwrap());
     let found = tokio::task::spawn_blocking(move || {
         let mut lines = log.lines();
-        let line = lines.by_ref().map(Result::unwrap).find(|line| line.contains("\"listening\"")).unwrap();
-        // Somebody must read the rest, or the program would block on it.
+        let line = lines.by_ref().map(Result::unwrap).find(|line| line.contains("is listening on")).unwrap();
+        // The rest must be read, or the program would block on it.
         std::thread::spawn(move || lines.for_each(drop));
         serde_json::from_str::<serde_json::Value>(&line).unwrap()
     })
@@ -73,8 +81,8 @@ async fn acknowledged_chunks_survive_a_kill_at_any_moment() {
     let bytes = sample(16 * MIB);
     let file = FileId::new();
     let client = node::client();
-    let mut acknowledged = Runs::new();
-    let layout = Layout::of(bytes.len() as u64).unwrap();
+    let mut acknowledged = ChunkSet::new();
+    let layout = ChunkLayout::of(bytes.len() as u64).unwrap();
     for round in 0..4u32 {
         let mut program = start(&info.url, data.path()).await;
         let token = info.upload(file, bytes.len() as u64, &program.id);
@@ -149,22 +157,27 @@ async fn a_second_process_on_the_same_folder_is_refused() {
     });
     let output = second.await.unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(told.contains("another file server works on") && told.contains("--data"), "{told}");
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(message.contains("another process works on") && message.contains("--data"), "{message}");
     drop(first);
 }
 
 #[tokio::test]
-async fn sigterm_lets_a_running_body_finish_and_leaves_the_register() {
+async fn sigterm_lets_a_running_response_finish_and_deregisters() {
     let info = Info::start().await;
     let data = tempfile::tempdir().unwrap();
     let mut program = start(&info.url, data.path()).await;
-    info.wait_until(|told| !told.beats.is_empty()).await;
+    info.wait_until(|received| !received.beats.is_empty()).await;
     let client = node::client();
     let (file, bytes) = (FileId::new(), sample(16 * MIB));
     let up = info.upload(file, bytes.len() as u64, &program.id);
     for (n, chunk) in (0..).zip(bytes.chunks(MIB)) {
-        assert!(node::put(&client, &program.url, (file, n), &up, chunk).await.status().is_success());
+        assert!(
+            node::put(&client, &format!("{}/v1/files/{file}/chunks/{n}", program.url), &up, chunk)
+                .await
+                .status()
+                .is_success()
+        );
     }
     let ready = client.get(format!("{}/readyz", program.url)).send().await.unwrap();
     assert_eq!(ready.status(), StatusCode::OK, "{}", ready.text().await.unwrap());
@@ -174,7 +187,7 @@ async fn sigterm_lets_a_running_body_finish_and_leaves_the_register() {
     let mut seen = answer.chunk().await.unwrap().unwrap().to_vec();
     let pid = rustix::process::Pid::from_child(&program.child);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    info.wait_until(|told| told.left == [program.id.clone()]).await;
+    info.wait_until(|received| received.left == [program.id.clone()]).await;
     while let Some(more) = answer.chunk().await.unwrap() {
         seen.extend_from_slice(&more);
     }
@@ -190,17 +203,17 @@ async fn sigterm_lets_a_running_body_finish_and_leaves_the_register() {
 }
 
 #[tokio::test]
-async fn an_interrupt_while_an_import_asks_who_it_is_ends_it_at_once() {
+async fn an_interrupt_at_the_login_prompt_of_an_import_ends_it_at_once() {
     let data = tempfile::tempdir().unwrap();
     let mut command = command("http://127.0.0.1:9", data.path());
     let mut child = command.args(["import", "/dev/null"]).stdin(Stdio::piped()).spawn().unwrap();
     let status = tokio::task::spawn_blocking(move || {
-        let (mut stderr, mut told) = (child.stderr.take().unwrap(), Vec::new());
+        let (mut stderr, mut message) = (child.stderr.take().unwrap(), Vec::new());
         let mut byte = [0];
-        while !told.ends_with(b"E-mail: ") && stderr.read(&mut byte).unwrap() > 0 {
-            told.push(byte[0]);
+        while !message.ends_with(b"E-mail: ") && stderr.read(&mut byte).unwrap() > 0 {
+            message.push(byte[0]);
         }
-        let asked = told.ends_with(b"E-mail: ");
+        let asked = message.ends_with(b"E-mail: ");
         let pid = rustix::process::Pid::from_child(&child);
         rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
         for _ in 0..200 {
@@ -219,7 +232,7 @@ async fn an_interrupt_while_an_import_asks_who_it_is_ends_it_at_once() {
 #[test]
 fn bad_settings_are_usage_errors_or_refusals_before_anything_listens() {
     let data = tempfile::tempdir().unwrap();
-    for (extra, code, told) in [
+    for (extra, code, message) in [
         (&["--listen", "nowhere"][..], 2, "--listen"),
         (&["--zone", "Not A Zone"], 2, "--zone"),
         (&["--amqp", "http://x"], 1, "amqp"),
@@ -227,12 +240,12 @@ fn bad_settings_are_usage_errors_or_refusals_before_anything_listens() {
         (&["--partial-dir", "/proc/ddm"], 1, "/proc/ddm"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_ddm-file-server"))
-            .args(["--data", data.path().to_str().unwrap()])
+            .args(["--init", "--data", data.path().to_str().unwrap()])
             .args(extra)
             .output()
             .unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(code), "{extra:?}: {stderr}");
-        assert!(stderr.contains(told), "{extra:?}: {stderr}");
+        assert!(stderr.contains(message), "{extra:?}: {stderr}");
     }
 }

@@ -1,15 +1,15 @@
-//! Replicas that come from other servers, and those that were spoiled.
+//! Replication from other servers, and repair of corrupt and lost replicas.
 
 use std::os::unix::fs::FileExt as _;
 
 use reqwest::StatusCode;
 use wire::{
     FileId,
-    event::{Fact, Stream},
+    event::{EventPayload, Stream},
 };
 
 use crate::{
-    info::{Info, Told},
+    info::{Info, Received},
     node::{Node, sample},
 };
 
@@ -20,30 +20,13 @@ async fn replicated(info: &Info, bytes: &[u8]) -> (Node, Node, FileId) {
     let (first, second) = (Node::start(info).await, Node::start(info).await);
     let file = first.upload(info, bytes).await;
     info.publish_file(file, bytes, &[(&first.id, &first.url, true), (&second.id, &second.url, false)]);
-    info.publish(Stream::Server(second.id.clone()), Fact::ReplicaAssigned { file });
-    info.wait_until(|told| complete(told, &second, file)).await;
+    info.publish(Stream::Server(second.id.clone()), EventPayload::ReplicaAssigned { file });
+    info.wait_until(|received| complete(received, &second, file)).await;
     (first, second, file)
 }
 
-fn complete(told: &Told, node: &Node, file: FileId) -> bool {
-    told.replicas.get(&(file, node.id.clone())).is_some_and(|report| report.root.is_some())
-}
-
-/// Waits until a replica's bytes are on the disk again.
-async fn healed(node: &Node, file: FileId, bytes: &[u8]) {
-    let place = node.place(file);
-    let wait = async {
-        while std::fs::read(&place).ok().as_deref() != Some(bytes) {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(40), wait).await.expect("healed in time");
-}
-
-async fn content(node: &Node, info: &Info, file: FileId) -> Vec<u8> {
-    let answer = node.get(file, &info.download(file)).send().await.unwrap();
-    assert_eq!(answer.status(), StatusCode::OK);
-    answer.bytes().await.unwrap().to_vec()
+fn complete(received: &Received, node: &Node, file: FileId) -> bool {
+    received.replicas.get(&(file, node.id.clone())).is_some_and(|report| report.root.is_some())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,11 +34,11 @@ async fn an_assigned_server_becomes_a_complete_replica_and_a_removed_one_drops_i
     let info = Info::start().await;
     let bytes = sample(5 * MIB + 7);
     let (first, second, file) = replicated(&info, &bytes).await;
-    assert!(content(&second, &info, file).await == bytes);
+    assert!(second.content(&info, file).await == bytes);
     assert!(second.place(file).exists());
     assert!(second.metrics().await.contains("ddm_file_server_replicated_chunks_total 6"));
-    info.publish(Stream::Server(second.id.clone()), Fact::ReplicaRemoved { file });
-    info.wait_until(|told| told.replicas[&(file, second.id.clone())].runs.is_empty()).await;
+    info.publish(Stream::Server(second.id.clone()), EventPayload::ReplicaRemoved { file });
+    info.wait_until(|received| received.replicas[&(file, second.id.clone())].runs.is_empty()).await;
     let gone = async {
         while second.place(file).exists() {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -68,16 +51,16 @@ async fn an_assigned_server_becomes_a_complete_replica_and_a_removed_one_drops_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flipped_byte_is_found_reported_and_healed() {
+async fn a_corrupt_byte_is_found_reported_and_fetched_again() {
     let info = Info::start().await;
     let bytes = sample(3 * MIB);
     let (first, second, file) = replicated(&info, &bytes).await;
     let disk = std::fs::File::options().write(true).open(second.place(file)).unwrap();
     disk.write_all_at(&[bytes[MIB + 5] ^ 1], MIB as u64 + 5).unwrap();
-    second.scrub.ask();
-    healed(&second, file, &bytes).await;
-    info.wait_until(|told| complete(told, &second, file)).await;
-    assert!(content(&second, &info, file).await == bytes);
+    second.scrub.start_round();
+    second.until_on_disk(file, &bytes).await;
+    info.wait_until(|received| complete(received, &second, file)).await;
+    assert!(second.content(&info, file).await == bytes);
     assert!(second.metrics().await.contains("ddm_file_server_quarantined_chunks_total 1"));
     assert!(second.metrics().await.contains("ddm_file_server_replicated_chunks_total 4"), "only the spoiled one again");
     first.stop().await;
@@ -85,7 +68,7 @@ async fn a_flipped_byte_is_found_reported_and_healed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_truncated_or_deleted_blob_and_a_wiped_folder_are_healed_and_never_served_short() {
+async fn a_truncated_or_deleted_blob_and_a_wiped_folder_are_fetched_again_and_never_served_short() {
     let info = Info::start().await;
     let bytes = sample(3 * MIB);
     let (first, second, file) = replicated(&info, &bytes).await;
@@ -102,9 +85,9 @@ async fn a_truncated_or_deleted_blob_and_a_wiped_folder_are_healed_and_never_ser
         }
         let status = second.get(file, &info.download(file)).send().await.unwrap().status();
         assert_eq!(status, StatusCode::NOT_FOUND, "{damage}");
-        healed(&second, file, &bytes).await;
-        info.wait_until(|told| complete(told, &second, file)).await;
-        assert!(content(&second, &info, file).await == bytes, "{damage}");
+        second.until_on_disk(file, &bytes).await;
+        info.wait_until(|received| complete(received, &second, file)).await;
+        assert!(second.content(&info, file).await == bytes, "{damage}");
     }
     assert!(second.metrics().await.contains("ddm_file_server_lost_replicas_total 3"));
     first.stop().await;
@@ -112,7 +95,7 @@ async fn a_truncated_or_deleted_blob_and_a_wiped_folder_are_healed_and_never_ser
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_lost_while_nothing_ran_is_healed_after_the_start() {
+async fn files_lost_while_no_server_ran_are_fetched_again_after_the_start() {
     let info = Info::start().await;
     let bytes = sample(2 * MIB);
     let (first, second, file) = replicated(&info, &bytes).await;
@@ -120,9 +103,9 @@ async fn what_was_lost_while_nothing_ran_is_healed_after_the_start() {
     let data = second.stop().await;
     std::fs::remove_file(place).unwrap();
     let second = Node::start_on(&info.url, data).await;
-    healed(&second, file, &bytes).await;
-    info.wait_until(|told| complete(told, &second, file)).await;
-    assert!(content(&second, &info, file).await == bytes);
+    second.until_on_disk(file, &bytes).await;
+    info.wait_until(|received| complete(received, &second, file)).await;
+    assert!(second.content(&info, file).await == bytes);
     first.stop().await;
     second.stop().await;
 }

@@ -11,7 +11,7 @@ use std::{
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use reqwest::StatusCode;
 use rustix::fs::FallocateFlags;
-use wire::{Digest, FileId, Layout, range};
+use wire::{ChunkLayout, Digest, FileId, range};
 
 use crate::{
     info::Info,
@@ -52,7 +52,7 @@ fn size_for(folder: &Path) -> u64 {
 }
 
 /// Gives the room of everything but the first chunk back.
-fn make_sparse(partial: &Path, layout: Layout) {
+fn make_sparse(partial: &Path, layout: ChunkLayout) {
     let blob = OpenOptions::new().write(true).open(partial).unwrap();
     let (from, flags) = (layout.chunk_size(), FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE);
     rustix::fs::fallocate(blob.as_fd(), flags, from, layout.size() - from).unwrap();
@@ -70,7 +70,7 @@ async fn five_hundred_ranges_of_a_huge_file_at_once_take_little_memory() {
     // Not in a folder that is itself in memory.
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let (program, data) = roomy(&info.url, folder.path()).await;
-    let layout = Layout::of(size_for(&data)).unwrap();
+    let layout = ChunkLayout::of(size_for(&data)).unwrap();
     let (client, file) = (node::client(), FileId::new());
     let (up, down) = (info.upload(file, layout.size(), &program.id), info.download(file));
     let bytes = sample(layout.chunk_size() as usize);
@@ -79,7 +79,7 @@ async fn five_hundred_ranges_of_a_huge_file_at_once_take_little_memory() {
     for n in (0..HELD).map(|n| n * step) {
         let mut chunk = bytes.clone();
         chunk[..4].copy_from_slice(&n.to_le_bytes());
-        let answer = node::put(&client, &program.url, (file, n), &up, &chunk).await;
+        let answer = node::put(&client, &format!("{}/v1/files/{file}/chunks/{n}", program.url), &up, &chunk).await;
         assert_eq!(answer.status(), StatusCode::CREATED);
         if n == 0 {
             make_sparse(&data.join("partial").join(file.to_string()), layout);

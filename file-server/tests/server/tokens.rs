@@ -1,11 +1,11 @@
-//! Who gets bytes, and who gets nothing.
+//! Access to content by token.
 
 use jiff::{SignedDuration, Timestamp};
 use reqwest::StatusCode;
 use wire::{
     FileId,
-    event::{Fact, Stream},
-    token::{Grant, Kind, Purpose, Revocation, Token},
+    event::{EventPayload, Stream},
+    token::{Grant, GrantPurpose, Revocation, Token, TokenKind},
 };
 
 use crate::{
@@ -30,9 +30,9 @@ async fn only_a_live_token_of_this_file_and_zone_gets_bytes() {
         ("another file", info.download(FileId::new()), 403),
         ("expired", expired, 403),
         ("upload", info.upload(file, 1000, &node.id), 403),
-        ("never issued", Token::generate(Kind::Download), 403),
-        ("session", Token::generate(Kind::Session), 403),
-        ("server", Token::generate(Kind::Server), 403),
+        ("never issued", Token::generate(TokenKind::Download), 403),
+        ("session", Token::generate(TokenKind::Session), 403),
+        ("server", Token::generate(TokenKind::Server), 403),
     ];
     for (what, token, status) in rows {
         let answer = node.get(file, &token).send().await.unwrap();
@@ -53,7 +53,7 @@ async fn only_a_live_token_of_this_file_and_zone_gets_bytes() {
 }
 
 #[tokio::test]
-async fn every_route_of_files_wants_its_own_kind_of_token() {
+async fn every_file_route_requires_its_own_kind_of_token() {
     let info = Info::start().await;
     let node = Node::start(&info).await;
     let file = node.upload(&info, &sample(10)).await;
@@ -80,18 +80,18 @@ async fn an_unknown_token_is_asked_about_once_and_a_malformed_one_never() {
     let info = Info::start().await;
     let node = Node::start(&info).await;
     let file = node.upload(&info, &sample(10)).await;
-    let before = info.told().introspections.len();
+    let before = info.received().introspections.len();
     let token = info.download(file);
     let asked = (0..20).map(|_| node.get(file, &token).send());
     for answer in futures::future::join_all(asked).await {
         assert_eq!(answer.unwrap().status(), StatusCode::OK);
     }
-    assert_eq!(info.told().introspections.len(), before + 1);
+    assert_eq!(info.received().introspections.len(), before + 1);
     let mut broken = token.expose().to_owned();
     broken.replace_range(10..11, if &broken[10..11] == "A" { "B" } else { "A" });
     let answer = node.client.get(content(&node.url, file)).bearer_auth(broken).send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::FORBIDDEN);
-    assert_eq!(info.told().introspections.len(), before + 1);
+    assert_eq!(info.received().introspections.len(), before + 1);
     node.stop().await;
 }
 
@@ -117,19 +117,19 @@ async fn a_granted_token_works_without_a_question_and_a_revocation_cuts_its_runn
     let info = Info::start().await;
     let node = Node::start(&info).await;
     let file = node.upload(&info, &sample(24 * MIB)).await;
-    let asked = info.told().introspections.len();
-    let (token, grant) = grant_of(Kind::Download, Purpose::Download, file, |grant| grant);
-    info.told().grants.insert(token.hash(), grant.clone());
-    info.publish(Stream::Zone("eu".parse().unwrap()), Fact::TokenGranted { grants: vec![grant] });
-    // A fact of another kind, published later, shows when the grant has been taken in.
+    let asked = info.received().introspections.len();
+    let (token, grant) = grant_of(TokenKind::Download, GrantPurpose::Download, file, |grant| grant);
+    info.received().grants.insert(token.hash(), grant.clone());
+    info.publish(Stream::Zone("eu".parse().unwrap()), EventPayload::TokenGranted { grants: vec![grant] });
+    // An event of another kind, published later, shows when the grant has been applied.
     let other = node.upload(&info, &sample(10)).await;
-    info.publish(Stream::All, Fact::FileDeleted { file: other });
-    info.wait_until(|told| told.reports.get(&other).is_some_and(|report| report.runs.is_empty())).await;
-    let after = info.told().introspections.len();
+    info.publish(Stream::All, EventPayload::FileDeleted { file: other });
+    info.wait_until(|received| received.reports.get(&other).is_some_and(|report| report.runs.is_empty())).await;
+    let after = info.received().introspections.len();
 
     let mut answer = node.get(file, &token).send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
-    assert_eq!(info.told().introspections.len(), after, "{asked}");
+    assert_eq!(info.received().introspections.len(), after, "{asked}");
     let mut seen = answer.chunk().await.unwrap().unwrap().len();
     info.revoke(&token);
     let wait = async {
@@ -146,7 +146,7 @@ async fn a_granted_token_works_without_a_question_and_a_revocation_cuts_its_runn
     };
     assert!(end.is_err() && seen < 24 * MIB, "cut after {seen} bytes");
     let counted = async {
-        // The other answers that were cut are those whose bodies nobody read.
+        // The other answers that were cut are those whose bodies were not read.
         while node.metrics().await.contains("ddm_file_server_bodies_cut_total 0") {
             tokio::task::yield_now().await;
         }
@@ -160,14 +160,14 @@ async fn a_revocation_wins_over_a_grant_that_arrives_after_it() {
     let info = Info::start().await;
     let node = Node::start(&info).await;
     let file = node.upload(&info, &sample(10)).await;
-    let (token, grant) = grant_of(Kind::Download, Purpose::Download, file, |grant| grant);
+    let (token, grant) = grant_of(TokenKind::Download, GrantPurpose::Download, file, |grant| grant);
     // The info-server still answers with the grant: the tombstone must win over that, too.
-    info.told().grants.insert(token.hash(), grant.clone());
+    info.received().grants.insert(token.hash(), grant.clone());
     let revocation = Revocation { token_hash: token.hash(), token_id: grant.token_id, expires_at: grant.expires_at };
-    info.publish(Stream::All, Fact::TokenRevoked { tokens: vec![revocation] });
+    info.publish(Stream::All, EventPayload::TokenRevoked { tokens: vec![revocation] });
     let other = node.upload(&info, &sample(10)).await;
-    info.publish(Stream::All, Fact::FileDeleted { file: other });
-    info.wait_until(|told| told.reports.get(&other).is_some_and(|report| report.runs.is_empty())).await;
+    info.publish(Stream::All, EventPayload::FileDeleted { file: other });
+    info.wait_until(|received| received.reports.get(&other).is_some_and(|report| report.runs.is_empty())).await;
     assert_eq!(node.get(file, &token).send().await.unwrap().status(), StatusCode::FORBIDDEN);
     let data = node.stop().await;
     info.stop();

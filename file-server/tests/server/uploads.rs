@@ -1,7 +1,7 @@
-//! Chunks on their way in.
+//! Uploads of chunks.
 
 use reqwest::StatusCode;
-use wire::{Digest, FileId, Runs};
+use wire::{ChunkSet, Digest, FileId};
 
 use crate::{
     info::Info,
@@ -37,7 +37,7 @@ async fn a_chunk_that_does_not_match_is_not_kept_and_a_later_right_one_is() {
     assert_eq!(put(Some(right), chunk).await.unwrap().status(), StatusCode::NO_CONTENT, "again");
     let other = Digest::of(&bytes[MIB..]).to_field();
     assert_eq!(put(Some(other), &bytes[MIB..]).await.unwrap().status(), StatusCode::CONFLICT);
-    assert_eq!(node.held(file, &token).await.runs, Runs::from(0..1));
+    assert_eq!(node.held(file, &token).await.runs, ChunkSet::from(0..1));
     assert_eq!(node.put(file, 2, &token, b"x").await.status(), StatusCode::NOT_FOUND);
     node.stop().await;
 }
@@ -67,18 +67,18 @@ async fn a_complete_replica_is_reported_even_if_it_is_empty_or_the_info_server_w
         let bytes = sample(len);
         let file = node.upload(&info, &bytes).await;
         let root = Digest::root_of(&bytes.chunks(MIB).map(Digest::of).collect::<Vec<_>>());
-        info.wait_until(|told| told.reports.get(&file).is_some_and(|report| report.root == Some(root))).await;
-        let report = info.told().reports[&file].clone();
+        info.wait_until(|received| received.reports.get(&file).is_some_and(|report| report.root == Some(root))).await;
+        let report = info.received().reports[&file].clone();
         assert_eq!(report.runs.len() as usize, len.div_ceil(MIB));
     }
-    let reported = info.told().reports.len();
+    let reported = info.received().reports.len();
     let file = FileId::new();
     let token = info.upload(file, 1, &node.id);
     assert_eq!(node.put(file, 0, &token, b"x").await.status(), StatusCode::CREATED);
     // Whether or not the report got out before: a server that starts again repeats what was not acknowledged.
     let data = node.stop().await;
     let node = Node::start_on(&info.url, data).await;
-    info.wait_until(|told| told.reports.len() == reported + 1).await;
+    info.wait_until(|received| received.reports.len() == reported + 1).await;
     node.stop().await;
 }
 
@@ -96,8 +96,8 @@ async fn files_that_are_completed_together_are_each_reported_whole() {
         let statuses: Vec<_> = futures::future::join_all(puts).await.iter().map(reqwest::Response::status).collect();
         assert!(statuses.iter().all(|status| *status == StatusCode::CREATED), "{statuses:?}");
     }
-    let whole = |report: &wire::server::ReplicaReport| report.root.is_some() && report.runs == Runs::from(0..2);
-    info.wait_until(|told| files.iter().all(|file| told.reports.get(file).is_some_and(whole))).await;
+    let whole = |report: &wire::server::ReplicaReport| report.root.is_some() && report.runs == ChunkSet::from(0..2);
+    info.wait_until(|received| files.iter().all(|file| received.reports.get(file).is_some_and(whole))).await;
     node.stop().await;
 }
 
@@ -129,7 +129,7 @@ async fn a_crash_between_the_steps_of_completion_is_finished_at_the_next_start()
     let data = node.stop().await;
     std::fs::remove_file(&place).unwrap();
     let node = Node::start_on(&info.url, data).await;
-    info.wait_until(|told| told.reports.get(&file).is_some_and(|report| report.runs.is_empty())).await;
+    info.wait_until(|received| received.reports.get(&file).is_some_and(|report| report.runs.is_empty())).await;
     assert_eq!(node.get(file, &token).send().await.unwrap().status(), StatusCode::NOT_FOUND);
     node.stop().await;
 }

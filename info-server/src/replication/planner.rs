@@ -1,89 +1,81 @@
-//! Brings about what is wanted: a bounded loop that looks at the files that are not known to stand as they should.
+//! The planner: a task that plans the files whose replicas are not known to have converged, and carries the plans out.
 //!
-//! It is told of single files by those who change them, notices by itself which servers are gone for good or being emptied,
-//! and walks the rest slowly: a catalogue that stands as it should costs one look into an empty index.
+//! A change of a file puts it into the planner's inbox. The planner itself finds the servers that are lost or draining, and walks
+//! the rest slowly: a catalogue that has converged costs one read of an empty index.
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use wire::{FileId, ServerId};
 
-use super::{
-    plan::{self, Candidate, Plan},
-    subject::Wanted,
-};
 use crate::{
-    app::State,
-    store::{assignments, files},
+    config,
+    db::Database,
+    events::log::EventLog,
+    fleet::{candidate::Candidate, members::Fleet},
+    replication::{
+        candidates,
+        goal::ReplicationGoal,
+        lost_chunks::{self, LostChunks},
+        plan::{self, Plan},
+        planner_inbox::PlannerInbox,
+        store::{self, assignments},
+    },
 };
 
-/// Files looked at in one go.
-const PAGE: u32 = 100;
+/// Files planned in one round.
+const MAX_FILES_PER_ROUND: u32 = 100;
 /// Files changed in one transaction: others wait for it.
-const BITE: usize = 25;
-/// Between two goes while nothing is to be done.
-const PAUSE: Duration = Duration::from_secs(1);
-/// How often the whole catalogue is compared with what its rows say, in case something was missed.
-const SWEEP: Duration = Duration::from_secs(3600);
-/// Files compared in one go of that.
-const STRIDE: u32 = 2_000;
-/// Files that may wait for a look out of turn; the others come in their turn.
-const MOST: usize = 10_000;
+const TRANSACTION_BATCH_SIZE: usize = 25;
+/// Time between two rounds while nothing is to be done.
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
+/// Time between two sweeps: walks through the whole catalogue that compare it with its rows, in case something was missed.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
+/// Files compared in one round of a sweep, and files marked in one transaction.
+const MARK_BATCH_SIZE: u32 = 2_000;
 
-/// Files to look at out of turn.
-#[derive(Debug, Default)]
-pub struct Inbox {
-    files: Mutex<BTreeSet<FileId>>,
-    woken: Notify,
-}
-
-impl Inbox {
-    /// Asks for a look at a file soon.
-    pub fn look_at(&self, file: FileId) {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        if files.len() < MOST {
-            files.insert(file);
-        }
-        drop(files);
-        self.woken.notify_one();
-    }
-
-    /// Says that something changed about the servers.
-    pub fn wake(&self) {
-        self.woken.notify_one();
-    }
-
-    fn take(&self) -> Vec<FileId> {
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken: BTreeSet<FileId> = files.iter().take(usize::try_from(PAGE).unwrap_or(usize::MAX)).copied().collect();
-        files.retain(|file| !taken.contains(file));
-        taken.into_iter().collect()
-    }
-}
-
+/// The planner's positions in its walks.
 #[derive(Debug)]
 struct Walk {
-    /// The last file of the page before; none at the start of a round.
+    /// The last file of the page before; none at the start of a walk.
     after: Option<FileId>,
-    /// The servers whose files were marked already: gone for good, or being emptied.
-    leaving: BTreeSet<ServerId>,
-    sweep: Option<FileId>,
+    /// The lost and draining servers whose files were marked already.
+    marked: BTreeSet<ServerId>,
+    sweep_after: Option<FileId>,
     next_sweep: Instant,
 }
 
+/// The handles and settings of the planner.
+#[derive(Debug)]
+pub(crate) struct Planner {
+    pub(crate) db: Database,
+    pub(crate) fleet: Arc<Fleet>,
+    pub(crate) log: EventLog,
+    pub(crate) inbox: Arc<PlannerInbox>,
+    pub(crate) settings: config::Replication,
+}
+
+/// The plan of one file.
+struct PlannedFile {
+    file: FileId,
+    plan: Plan,
+    /// Set if other chunks are lost than those on record.
+    loss: Option<LostChunks>,
+}
+
 /// Runs until `stop`.
-pub(crate) async fn run(state: Arc<State>, stop: CancellationToken) -> anyhow::Result<()> {
-    let mut walk = Walk { after: None, leaving: BTreeSet::new(), sweep: None, next_sweep: Instant::now() + SWEEP };
+pub(crate) async fn run(planner: Planner, stop: CancellationToken) -> anyhow::Result<()> {
+    let next_sweep = Instant::now() + SWEEP_INTERVAL;
+    let mut walk = Walk { after: None, marked: BTreeSet::new(), sweep_after: None, next_sweep };
     let mut failing = false;
     loop {
-        let Some(gone) = stop.run_until_cancelled(go(&state, &mut walk)).await else { return Ok(()) };
-        let busy = match gone {
+        let Some(outcome) = stop.run_until_cancelled(round(&planner, &mut walk)).await else { return Ok(()) };
+        let busy = match outcome {
             Ok(busy) => {
                 failing = false;
                 busy
@@ -100,91 +92,94 @@ pub(crate) async fn run(state: Arc<State>, stop: CancellationToken) -> anyhow::R
             continue;
         }
         tokio::select! {
-            () = state.planner.woken.notified() => {}
-            () = tokio::time::sleep(PAUSE) => {}
+            () = planner.inbox.woken() => {}
+            () = tokio::time::sleep(IDLE_INTERVAL) => {}
             () = stop.cancelled() => return Ok(()),
         }
     }
 }
 
-/// One go; whether another one should follow at once.
-async fn go(state: &State, walk: &mut Walk) -> anyhow::Result<bool> {
-    let mut servers = candidates(state).await?;
-    mark(state, walk, &servers).await?;
-    let told = state.planner.take();
+/// Plans one page of files; returns true if another round should follow at once.
+async fn round(planner: &Planner, walk: &mut Walk) -> anyhow::Result<bool> {
+    let mut servers = candidates::load(&planner.db, &planner.fleet, planner.settings.repair_after).await?;
+    mark_files_of_leaving_servers(planner, walk, &servers).await?;
+    sweep(planner, walk).await?;
+    let queued = planner.inbox.take(usize::try_from(MAX_FILES_PER_ROUND)?);
     let mut changed = 0;
-    for files in told.chunks(BITE) {
-        changed += look(state, files, &mut servers).await?;
+    for files in queued.chunks(TRANSACTION_BATCH_SIZE) {
+        changed += plan_files(planner, files, &mut servers).await?;
     }
-    let page = state.store.unsettled(walk.after, PAGE).await?;
-    walk.after = page.last().copied().filter(|_| u32::try_from(page.len()).is_ok_and(|count| count == PAGE));
-    for files in page.chunks(BITE) {
-        changed += look(state, files, &mut servers).await?;
+    let page = planner.db.unconverged(walk.after, MAX_FILES_PER_ROUND).await?;
+    let is_full = u32::try_from(page.len()).is_ok_and(|count| count == MAX_FILES_PER_ROUND);
+    walk.after = page.last().copied().filter(|_| is_full);
+    for files in page.chunks(TRANSACTION_BATCH_SIZE) {
+        changed += plan_files(planner, files, &mut servers).await?;
     }
-    Ok(changed > 0 || !told.is_empty())
+    Ok(changed > 0 || !queued.is_empty())
 }
 
-/// The servers as placement sees them.
-pub(crate) async fn candidates(state: &State) -> anyhow::Result<Vec<Candidate>> {
-    let under_way = state.store.in_flight().await?;
-    let mut servers = state.registry().candidates(state.config.replication.repair_after, Instant::now());
-    for server in &mut servers {
-        if let Some((replicas, bytes)) = under_way.get(&server.id) {
-            server.in_flight = *replicas;
-            server.room = server.room.saturating_sub(*bytes);
-        }
-    }
-    Ok(servers)
-}
-
-/// Marks the files of servers that are gone for good, or are being emptied, once for each such server.
-async fn mark(state: &State, walk: &mut Walk, servers: &[Candidate]) -> anyhow::Result<()> {
+/// Marks the files of servers that are lost or draining, once for each such server.
+async fn mark_files_of_leaving_servers(
+    planner: &Planner,
+    walk: &mut Walk,
+    servers: &[Candidate],
+) -> anyhow::Result<()> {
     let leaving: BTreeSet<ServerId> =
         servers.iter().filter(|server| server.lost || server.draining).map(|server| server.id.clone()).collect();
-    for server in leaving.difference(&walk.leaving) {
+    for server in leaving.difference(&walk.marked) {
         let mut after = None;
         loop {
-            let mut write = state.store.write().await?;
-            after = assignments::unsettle_of(&mut write, server, after, STRIDE).await?;
+            let mut write = planner.db.write().await?;
+            after = assignments::mark_unconverged(&mut write, server, after, MARK_BATCH_SIZE).await?;
             write.commit().await?;
             if after.is_none() {
                 break;
             }
         }
-        tracing::info!(%server, "what it holds is to stand elsewhere too: it is being emptied, or gone for too long");
+        tracing::info!(%server, "File server {server} is draining or lost: its replicas are planned on other servers");
     }
-    walk.leaving = leaving;
-    if Instant::now() >= walk.next_sweep {
-        let mut write = state.store.write().await?;
-        walk.sweep = files::unsettle_doubtful(&mut write, walk.sweep, STRIDE).await?;
+    walk.marked = leaving;
+    Ok(())
+}
+
+/// Compares the next part of the catalogue with its rows, if a sweep is due.
+async fn sweep(planner: &Planner, walk: &mut Walk) -> anyhow::Result<()> {
+    let now = Instant::now();
+    if now >= walk.next_sweep {
+        let mut write = planner.db.write().await?;
+        walk.sweep_after = store::mark_incomplete(&mut write, walk.sweep_after, MARK_BATCH_SIZE).await?;
         write.commit().await?;
-        if walk.sweep.is_none() {
-            walk.next_sweep = Instant::now() + SWEEP;
+        if walk.sweep_after.is_none() {
+            walk.next_sweep = Instant::now() + SWEEP_INTERVAL;
         }
     }
     Ok(())
 }
 
-/// Looks at some files and changes what must be, in one transaction; how many changes there were.
-async fn look(state: &State, files: &[FileId], servers: &mut [Candidate]) -> anyhow::Result<usize> {
+/// Plans some files and carries the plans out in one transaction; returns the number of changes.
+async fn plan_files(planner: &Planner, files: &[FileId], servers: &mut [Candidate]) -> anyhow::Result<usize> {
     let mut plans = Vec::with_capacity(files.len());
+    let default_replicas = planner.settings.default_replicas;
     for file in files {
-        if let Some(wanted) = Wanted::of(state, *file).await? {
-            let plan = plan::plan(&wanted.subject(), servers);
-            reserve(servers, &plan, wanted.size());
-            plans.push((*file, plan));
+        if let Some(goal) = ReplicationGoal::load(&planner.db, *file, default_replicas).await? {
+            let plan = plan::plan(&goal.plan_input(), servers);
+            reserve(servers, &plan, goal.size());
+            plans.push(PlannedFile { file: *file, plan, loss: goal.changed_loss() });
         }
     }
-    let plans: Vec<(FileId, Plan)> = plans.into_iter().filter(|(_, plan)| plan.settled || changes(plan) > 0).collect();
+    plans.retain(|planned| planned.plan.converged || changes(&planned.plan) > 0 || planned.loss.is_some());
     if plans.is_empty() {
         return Ok(0);
     }
     let (now, mut newest, mut changed) = (Timestamp::now(), 0, 0);
-    let mut write = state.store.write().await?;
-    for (file, plan) in &plans {
-        // It may have been removed since it was looked at.
-        if !files::settle(&mut write, *file, plan.settled).await? {
+    let mut write = planner.db.write().await?;
+    for PlannedFile { file, plan, loss } in &plans {
+        // It may have been removed since it was read.
+        if !store::set_converged(&mut write, *file, plan.converged).await? {
             continue;
+        }
+        if let Some(loss) = loss {
+            lost_chunks::record(&mut write, *file, loss, now).await?;
         }
         for server in &plan.assign {
             newest = assignments::assign(&mut write, *file, server, now).await?;
@@ -195,9 +190,14 @@ async fn look(state: &State, files: &[FileId], servers: &mut [Candidate]) -> any
         changed += changes(plan);
     }
     write.commit().await?;
-    state.log.committed(newest);
-    for (file, plan) in plans.iter().filter(|(_, plan)| changes(plan) > 0) {
-        tracing::info!(%file, assigned = ?plan.assign, released = ?plan.release, "replicas are moved");
+    planner.log.announce(newest);
+    for PlannedFile { file, plan, loss } in &plans {
+        if changes(plan) > 0 {
+            tracing::info!(%file, assigned = ?plan.assign, released = ?plan.release, "Replicas of file {file} move");
+        }
+        if let Some(loss) = loss {
+            lost_chunks::log(*file, loss);
+        }
     }
     Ok(changed)
 }
@@ -206,7 +206,7 @@ const fn changes(plan: &Plan) -> usize {
     plan.assign.len() + plan.release.len()
 }
 
-/// What was just decided counts for the files after it.
+/// Counts a plan's assignments for the files that are planned after it.
 fn reserve(servers: &mut [Candidate], plan: &Plan, size: u64) {
     for server in servers.iter_mut().filter(|server| plan.assign.contains(&server.id)) {
         server.in_flight = server.in_flight.saturating_add(1);

@@ -1,12 +1,12 @@
-//! What the programs' logs must not hold.
+//! Secrets that the programs' logs must not hold.
 
 use std::{collections::BTreeSet, path::Path};
 
-use crate::cluster::PASSWORD;
+use crate::PASSWORD;
 
-/// The beginnings of lines' tails that tell of a fault of our own.
+/// The beginnings of lines' tails that tell of a fault of our own, in lower case.
 const FAULTS: [&str; 3] = ["panicked at", "internal error", "a request failed"];
-/// What tokens begin with, and how long they are at least.
+/// Prefixes of tokens.
 const TOKENS: [&str; 4] = ["ddms_", "ddmd_", "ddmu_", "ddmv_"];
 const TOKEN_LEN: usize = 40;
 
@@ -22,13 +22,16 @@ pub(super) fn read(folder: &Path) -> Vec<(String, String)> {
 }
 
 pub(super) fn internal_errors(logs: &[(String, String)]) -> Vec<String> {
-    let told = |line: &str| FAULTS.iter().any(|fault| line.contains(fault));
+    let told = |line: &str| {
+        let line = line.to_lowercase();
+        FAULTS.iter().any(|fault| line.contains(fault))
+    };
     logs.iter()
         .flat_map(|(name, text)| text.lines().filter(|line| told(line)).map(move |line| format!("{name}: {line}")))
         .collect()
 }
 
-/// Which secrets, by their first characters, and which tokens nobody knew of.
+/// Returns the secrets found, by their first characters, and the tokens that no one issued.
 pub(super) fn secrets(logs: &[(String, String)], known: &BTreeSet<String>) -> Vec<String> {
     let mut found = Vec::new();
     for (name, text) in logs {
@@ -56,9 +59,10 @@ mod tests {
     #[test]
     fn faults_and_secrets_are_found_and_plain_lines_are_not() {
         let log = |text: &str| vec![("x.log".to_owned(), text.to_owned())];
-        let token = wire::token::Token::generate(wire::token::Kind::Upload);
+        let token = wire::token::Token::generate(wire::token::TokenKind::Upload);
         assert_eq!(internal_errors(&log("thread 'main' panicked at src/main.rs:1\nfine")).len(), 1);
         assert_eq!(internal_errors(&log("ERROR a request failed: disk I/O error")).len(), 1);
+        assert_eq!(internal_errors(&log("ERROR A request failed error=disk I/O error")).len(), 1);
         assert!(internal_errors(&log("listening on http://127.0.0.1:1")).is_empty());
         assert_eq!(secrets(&log(&format!("bearer {}!", token.expose())), &BTreeSet::new()).len(), 1);
         assert_eq!(secrets(&log(&format!("p={PASSWORD}")), &BTreeSet::new()).len(), 1);

@@ -1,23 +1,25 @@
-//! What is left of a cluster at its end: files, processes, and servers that can still be asked.
+//! Remains of a cluster at its end: files, processes, and servers that still answer.
 
 use std::{
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
 use reqwest::StatusCode;
-use wire::Hasher;
 
-use crate::process::Server;
+use crate::{digest, process::Server};
 
-use super::MAX_HASHED;
+/// Largest file that the judge hashes, in bytes. Larger ones are left to the rows that make them: hashing them again takes longer
+/// than all else.
+pub(super) const MAX_HASHED: u64 = 1 << 30;
 
 /// For one answer. What does not answer is not judged: it was killed, paused or cut off on purpose.
 const ANSWER: Duration = Duration::from_secs(5);
-/// How long a revocation may take to arrive.
+/// Time limit for a revocation to arrive.
 const REVOKED: Duration = Duration::from_secs(10);
-/// How long a killed process may take to be gone.
+/// Time limit for a replica that was spoiled or lost to be complete again.
+const MENDED: Duration = Duration::from_secs(20);
+/// Time limit for a killed process to be gone.
 const GONE: Duration = Duration::from_secs(10);
 
 /// A cluster at its end.
@@ -46,7 +48,20 @@ impl Remains<'_> {
         })
     }
 
-    /// Which servers still give bytes of `file` for `token`.
+    /// Counts the disks that hold a whole file. Waits while running servers may still repair up to `enough`.
+    pub(super) fn disks_with(&self, id: &str, wanted: &str, enough: usize) -> anyhow::Result<usize> {
+        let mending = self.info.is_some_and(Server::runs) && self.servers.iter().flatten().any(|server| server.runs());
+        let deadline = Instant::now() + if mending { MENDED } else { Duration::ZERO };
+        loop {
+            let disks = disks_with(self.folder, id, wanted)?;
+            if disks >= enough || Instant::now() >= deadline {
+                return Ok(disks);
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// Returns the servers that still serve bytes of `file` for `token`.
     pub(super) fn served(&self, file: &str, token: &str) -> anyhow::Result<Vec<String>> {
         let mut serving = Vec::new();
         for server in self.servers.iter().flatten().filter(|server| server.runs()) {
@@ -82,19 +97,17 @@ fn ask(url: &str, bearer: &str, whole: bool) -> anyhow::Result<Option<(StatusCod
         .map_err(|_| anyhow::anyhow!("a question ended in a panic"))?
 }
 
-/// Whether a blob of this content stands in a file server's folder.
-pub(super) fn is_on_a_disk(folder: &Path, id: &str, wanted: &str) -> anyhow::Result<bool> {
+/// In how many file servers' folders a blob of this content stands.
+fn disks_with(folder: &Path, id: &str, wanted: &str) -> anyhow::Result<usize> {
+    let mut disks = 0;
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         if entry.file_name().to_string_lossy().starts_with("file-server-") && entry.file_type()?.is_dir() {
-            for blob in named(&entry.path().join("files"), id) {
-                if sha256(&blob).is_ok_and(|found| found == wanted) {
-                    return Ok(true);
-                }
-            }
+            let blobs = named(&entry.path().join("files"), id);
+            disks += usize::from(blobs.iter().any(|blob| sha256(blob).is_ok_and(|found| found == wanted)));
         }
     }
-    Ok(false)
+    Ok(disks)
 }
 
 /// The files of a name anywhere below a folder.
@@ -109,19 +122,11 @@ fn named(folder: &Path, name: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// SHA-256 of a plain file that is not too large, in hex.
+/// Returns the SHA-256 of a plain file that is not too large, in hex.
 pub(super) fn sha256(path: &Path) -> anyhow::Result<String> {
     let metadata = std::fs::symlink_metadata(path)?;
     anyhow::ensure!(metadata.is_file() && metadata.len() <= MAX_HASHED, "not looked at");
-    let mut file = std::fs::File::open(path)?;
-    let mut hasher = Hasher::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match std::io::Read::read(&mut file, &mut buffer)? {
-            0 => return Ok(hasher.finish().to_string()),
-            n => hasher.update(buffer.get(..n).context("what was read")?),
-        }
-    }
+    Ok(digest::sha256(path)?)
 }
 
 /// The processes of a cluster that outlive it. All that it started were killed just before.

@@ -2,7 +2,7 @@
 
 use super::system::run;
 
-/// How a link is. The default is a cable without faults.
+/// Properties of a link. The default is a cable without faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Shape {
     /// Bits a second, each way.
@@ -27,14 +27,14 @@ pub struct Link {
     out: (String, String),
     /// Namespace and device by which bytes come.
     into: (String, String),
-    /// Where the rules are, by what they match incoming and outgoing packets.
+    /// Chain of the rules, and their matches for incoming and outgoing packets.
     rules: String,
     incoming: [&'static str; 2],
     outgoing: [&'static str; 2],
 }
 
 impl Link {
-    pub(super) fn of_zone(router: &str, (switch, port): (&str, &str)) -> anyhow::Result<Self> {
+    pub(super) fn of_zone(router: &str, switch: &str, port: &str) -> anyhow::Result<Self> {
         let own = |name: &str| name.to_owned();
         let link = Self {
             out: (own(router), own("wan")),
@@ -47,7 +47,7 @@ impl Link {
         Ok(link)
     }
 
-    pub(super) fn of_host(host: &str, (router, port): (&str, &str)) -> anyhow::Result<Self> {
+    pub(super) fn of_host(host: &str, router: &str, port: &str) -> anyhow::Result<Self> {
         let own = |name: &str| name.to_owned();
         let link = Self {
             out: (own(host), own("eth0")),

@@ -12,7 +12,7 @@ pub(super) fn own_name(count: u32) -> String {
     format!("{PREFIX}{}-{count}", std::process::id())
 }
 
-/// Runs `ip`; what it printed.
+/// Runs `ip` and returns what it printed.
 pub(super) fn ip(args: &[&str]) -> anyhow::Result<String> {
     output(Command::new("ip").args(args)).with_context(|| format!("ip {}", args.join(" ")))
 }

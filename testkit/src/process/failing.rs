@@ -12,25 +12,25 @@ use tokio::{
 
 const ATTACH: Duration = Duration::from_secs(20);
 
-/// Which calls fail, how, and when. Each thread counts by itself.
+/// Injected failures: the calls, their error, and their occurrences. Each thread counts its own calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failing {
     /// Names of calls with commas between, such as [`Self::SYNCS`].
     pub calls: &'static str,
     /// Such as `EIO` or `ENOSPC`; `EIO:delay_enter=15000000` comes after so many microseconds.
     pub error: &'static str,
-    /// Which of them: `3` the third, `3+` the third and all later ones, `1+2` every other one.
+    /// Occurrences that fail: `3` the third, `3+` the third and all later ones, `1+2` every other one.
     pub when: String,
     /// Only calls that have to do with this file or folder.
     pub path: Option<PathBuf>,
 }
 
 impl Failing {
-    /// What makes written bytes last.
+    /// System calls that make written bytes durable.
     pub const SYNCS: &str = "fsync,fdatasync,sync_file_range,msync";
-    /// What writes bytes.
+    /// System calls that write bytes.
     pub const WRITES: &str = "write,pwrite64,pwritev,pwritev2,writev";
-    /// What gives a file its name.
+    /// System calls that give a file its name.
     pub const RENAMES: &str = "rename,renameat,renameat2,link,linkat";
 
     /// These calls fail, whatever the file.

@@ -9,15 +9,15 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Control, Direction, Line, Weather};
+use super::conditions::{Control, Direction, LinkShape, NetworkConditions};
 
-/// What passes unspoiled at the beginning of a connection.
+/// Bytes at the beginning of a connection that pass unchanged.
 const HEAD: u64 = 4096;
 const BLOCK: usize = 16 * 1024;
 /// Blocks under way at once: with latency this is the window, 16 MiB.
 const WINDOW: usize = 1024;
 
-/// How a direction ended.
+/// End of a direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     /// One side has said all, or is gone.
@@ -28,11 +28,11 @@ pub(super) enum End {
     Reset,
 }
 
-/// What a direction needs to know.
-pub(super) struct Course<'a> {
+/// Inputs of the task that pipes one direction.
+pub(super) struct Piping<'a> {
     control: &'a Control,
     direction: Direction,
-    weather: watch::Receiver<Weather>,
+    conditions: watch::Receiver<NetworkConditions>,
 }
 
 /// Bytes under way.
@@ -41,21 +41,21 @@ struct Block {
     bytes: Vec<u8>,
 }
 
-impl<'a> Course<'a> {
+impl<'a> Piping<'a> {
     pub(super) fn new(control: &'a Control, direction: Direction) -> Self {
-        Self { control, direction, weather: control.weather.subscribe() }
+        Self { control, direction, conditions: control.conditions.subscribe() }
     }
 
-    fn line(&mut self) -> Line {
-        *self.weather.borrow_and_update().line(self.direction)
+    fn line(&mut self) -> LinkShape {
+        *self.conditions.borrow_and_update().line(self.direction)
     }
 }
 
 /// Passes bytes on until an end.
-pub(super) async fn run(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, course: Course<'_>) -> End {
+pub(super) async fn run(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, piping: Piping<'_>) -> End {
     let (blocks, under_way) = mpsc::channel(WINDOW);
-    let (control, direction) = (course.control, course.direction);
-    let reading = read(from, blocks, course);
+    let (control, direction) = (piping.control, piping.direction);
+    let reading = read(from, blocks, piping);
     let writing = write(to, under_way, control, direction);
     tokio::pin!(reading, writing);
     let end = tokio::select! {
@@ -68,11 +68,11 @@ pub(super) async fn run(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, cours
     end
 }
 
-async fn read(from: &mut OwnedReadHalf, blocks: mpsc::Sender<Block>, mut course: Course<'_>) -> End {
+async fn read(from: &mut OwnedReadHalf, blocks: mpsc::Sender<Block>, mut piping: Piping<'_>) -> End {
     let mut buffer = vec![0; BLOCK];
     let mut seen = 0_u64;
     loop {
-        let line = course.line();
+        let line = piping.line();
         let past = |limit: Option<u64>| limit.is_some_and(|limit| seen >= limit.max(HEAD));
         if past(line.reset) {
             return End::Reset;
@@ -81,19 +81,19 @@ async fn read(from: &mut OwnedReadHalf, blocks: mpsc::Sender<Block>, mut course:
             return End::Closed;
         }
         if line.hole.is_some_and(|limit| seen >= limit) {
-            if course.weather.changed().await.is_err() {
+            if piping.conditions.changed().await.is_err() {
                 return End::Over;
             }
             continue;
         }
         let read = tokio::select! {
             read = from.read(&mut buffer) => read,
-            changed = course.weather.changed() => if changed.is_ok() { continue } else { return End::Over },
+            changed = piping.conditions.changed() => if changed.is_ok() { continue } else { return End::Over },
         };
         let Ok(length @ 1..) = read else { return End::Over };
         let mut bytes = buffer.get(..length).unwrap_or_default().to_vec();
         if let Some(every) = line.flip {
-            flip(&mut bytes, seen, every, course.control.seed);
+            flip(&mut bytes, seen, every, piping.control.seed);
         }
         let before = seen;
         seen += length as u64;
@@ -110,7 +110,7 @@ async fn read(from: &mut OwnedReadHalf, blocks: mpsc::Sender<Block>, mut course:
 async fn write(to: &mut OwnedWriteHalf, mut blocks: mpsc::Receiver<Block>, control: &Control, direction: Direction) {
     while let Some(block) = blocks.recv().await {
         sleep_until(block.arrives).await;
-        let rate = control.weather.borrow().line(direction).rate;
+        let rate = control.conditions.borrow().line(direction).rate;
         if let Some(rate) = rate {
             sleep_until(control.admit(direction, rate, block.bytes.len())).await;
         }

@@ -16,9 +16,9 @@ use tokio::{
 use super::read_head;
 use crate::accept::accept;
 
-/// What the liar says.
+/// Statement that the faulty catalogue returns.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Saying {
+pub enum ScriptedAnswer {
     /// This status and this JSON text.
     Json(u16, String),
     /// 200, and this text over and over, for as long as somebody listens.
@@ -29,9 +29,9 @@ pub enum Saying {
     Elsewhere(String),
 }
 
-/// A running liar; it ends with all its connections when it is dropped.
+/// A running rogue info-server; it ends with all its connections when it is dropped.
 #[derive(Debug)]
-pub struct Liar {
+pub struct RogueInfoServer {
     address: SocketAddr,
     told: Arc<Told>,
     task: JoinHandle<()>,
@@ -39,11 +39,11 @@ pub struct Liar {
 
 #[derive(Debug, Default)]
 struct Told {
-    sayings: Mutex<BTreeMap<String, Saying>>,
+    sayings: Mutex<BTreeMap<String, ScriptedAnswer>>,
     heard: Mutex<Vec<String>>,
 }
 
-impl Liar {
+impl RogueInfoServer {
     /// Starts on a free port of the loopback; whatever it was not told is 404.
     ///
     /// # Errors
@@ -62,7 +62,7 @@ impl Liar {
     }
 
     /// Answers so to requests for `path` from now on, whatever their method and query.
-    pub fn say(&self, path: &str, saying: Saying) {
+    pub fn say(&self, path: &str, saying: ScriptedAnswer) {
         self.told.sayings.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), saying);
     }
 
@@ -72,7 +72,7 @@ impl Liar {
     }
 }
 
-impl Drop for Liar {
+impl Drop for RogueInfoServer {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -91,13 +91,13 @@ async fn answer(mut stream: TcpStream, told: Arc<Told>) -> io::Result<()> {
             let problem = r#"{"type":"about:blank","title":"There is no such file","status":404}"#;
             json(&mut stream, 404, problem).await
         }
-        Some(Saying::Json(status, text)) => json(&mut stream, status, &text).await,
-        Some(Saying::Silence) => std::future::pending().await,
-        Some(Saying::Elsewhere(to)) => {
+        Some(ScriptedAnswer::Json(status, text)) => json(&mut stream, status, &text).await,
+        Some(ScriptedAnswer::Silence) => std::future::pending().await,
+        Some(ScriptedAnswer::Elsewhere(to)) => {
             let head = format!("HTTP/1.1 307 x\r\nLocation: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             stream.write_all(head.as_bytes()).await
         }
-        Some(Saying::Endless(text)) => {
+        Some(ScriptedAnswer::Endless(text)) => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n").await?;
             loop {
                 stream.write_all(text.as_bytes()).await?;

@@ -1,4 +1,4 @@
-//! What breaks HTTP itself. Everything without an end goes on until the other side hangs up.
+//! Answers that break HTTP itself. Those without an end go on until the other side hangs up.
 
 use std::{io, time::Duration};
 

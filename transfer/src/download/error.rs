@@ -1,51 +1,57 @@
-//! Why a download ends early.
+//! The errors that end a download early.
 
 use std::time::Duration;
 
-use wire::catalog::ManifestError;
+use wire::catalogue::ManifestError;
 
-use super::Ended;
+use super::directory::PermanentError;
 use crate::sink::SinkError;
 
-/// Why a download ended early. Whatever was verified is kept: the same download, started again, goes on from there.
+/// The error of a download that ended early. What was verified is kept: the same download, started again, continues there.
 #[derive(Debug, thiserror::Error)]
 pub enum DownloadError {
     /// The manifest contradicts itself.
-    #[error("the manifest cannot be believed: {0}")]
+    #[error("the manifest is invalid: {0}")]
     Manifest(#[from] ManifestError),
-    /// The bytes cannot be kept.
+    /// The bytes cannot be stored.
     #[error(transparent)]
     Sink(#[from] SinkError),
     /// No source gave a chunk for as long as the settings allow.
-    #[error("no source gave a chunk for {} s: {}; start again to resume", .waited.as_secs(), .reasons)]
+    #[error("no source gave a chunk for {} s: {}; start again to resume", .waited.as_secs(), explain(.lost.as_deref(), .reasons))]
     NoSources {
-        /// How long.
+        /// The time waited.
         waited: Duration,
-        /// What each source said last.
+        /// The chunks that no source can give, if there are any.
+        lost: Option<String>,
+        /// The last error of each source.
         reasons: String,
     },
-    /// The file is no more: what was verified is kept, but of no use for a download.
+    /// The file no longer exists. What was verified is kept, but is of no use for a download.
     #[error("the file is no longer there: {reason}")]
     Gone {
-        /// What the directory said.
+        /// The directory's explanation.
         reason: String,
     },
-    /// No source takes the token, and there is no other one.
+    /// No source accepts the token, and the directory gives no other.
     #[error("the token is refused, and there is no new one: {reason}; start again to resume")]
     Refused {
-        /// What the directory said.
+        /// The directory's explanation.
         reason: String,
     },
-    /// It was cancelled.
+    /// The download was cancelled.
     #[error("interrupted; start again to resume")]
     Interrupted,
 }
 
-impl From<Ended> for DownloadError {
-    fn from(ended: Ended) -> Self {
-        match ended {
-            Ended::Gone(reason) => Self::Gone { reason },
-            Ended::Refused(reason) => Self::Refused { reason },
+fn explain(lost: Option<&str>, reasons: &str) -> String {
+    lost.map_or_else(|| reasons.to_owned(), |lost| format!("{lost} ({reasons})"))
+}
+
+impl From<PermanentError> for DownloadError {
+    fn from(error: PermanentError) -> Self {
+        match error {
+            PermanentError::Gone(reason) => Self::Gone { reason },
+            PermanentError::Refused(reason) => Self::Refused { reason },
         }
     }
 }

@@ -1,11 +1,11 @@
-//! What a download did.
+//! The report of a finished download.
 
 use std::time::Duration;
 
 use serde::Serialize;
 use wire::{ServerId, Zone};
 
-/// What a finished download did.
+/// The figures of a finished download.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// Wall time, in seconds in JSON.
@@ -13,51 +13,51 @@ pub struct Report {
     pub elapsed: Duration,
     /// Bytes in the file.
     pub size: u64,
-    /// Bytes that an earlier run had verified.
+    /// Bytes that were verified at the start because an earlier run had left them.
     pub resumed: u64,
     /// Verified bytes that came from sources.
     pub fetched: u64,
-    /// Bytes that came from sources and were not used.
+    /// Bytes that came from sources and were discarded.
     pub wasted: u64,
-    /// How often work went to another source because one failed or was slow.
+    /// Number of times that chunks went to another request because a source failed or was slow.
     pub switches: u32,
-    /// One per source.
+    /// One entry per source.
     pub sources: Vec<SourceReport>,
 }
 
-/// What one source did.
+/// The figures of one source.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct SourceReport {
     /// The server.
     pub server: ServerId,
     /// Its zone.
     pub zone: Zone,
-    /// Verified bytes it gave.
+    /// Bytes in chunks of this source that were verified.
     pub bytes: u64,
     /// Its share of `fetched` in tenths of a per cent, rounded so that all shares add to 1000.
     pub share_permille: u32,
-    /// Requests it was sent.
+    /// Requests sent to it.
     pub requests: u32,
     /// Requests that failed.
     pub failures: u32,
-    /// What became of it.
+    /// Its state at the end.
     pub outcome: Outcome,
 }
 
-/// What became of a source.
+/// The state of a source at the end of a download.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
 pub enum Outcome {
-    /// It served as asked.
+    /// The source served as requested.
     Fine,
-    /// It failed, and was not back before the end.
+    /// The source failed and did not recover before the end.
     Failing {
-        /// How it failed last.
+        /// The last failure.
         reason: String,
     },
-    /// It was dropped for good.
+    /// The source was dropped for good.
     Dropped {
-        /// Why.
+        /// The failure that dropped it.
         reason: String,
     },
 }

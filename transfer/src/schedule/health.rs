@@ -1,108 +1,157 @@
-//! How long a failing source is left alone.
+//! The health of a source: whether it may receive requests, and how long it rests after a failure.
 
 use std::time::Duration;
 
-use super::Fault;
-use crate::progress::SourceState;
+use super::fault::SourceFault;
+use crate::progress::SourceActivity;
 
-/// The first rest; each further failure doubles it. One probe per rest keeps tries below two a second.
+/// First rest after a failure. Each further failure that is an answer doubles it.
 const FIRST_REST: Duration = Duration::from_millis(500);
-/// The longest rest, and the longest that a source may ask for.
-const LONGEST_REST: Duration = Duration::from_secs(30);
-/// The longest rest when there is nobody else to ask.
-const LAST_HOPE_REST: Duration = Duration::from_secs(2);
-/// How long a source may send nothing; doubles with each failure, so that one that is only slow to start is heard.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// The longest silence in the middle of an answer: a connection that lost so much waits longer and longer to send it again,
-/// and a new one goes on with the same chunk.
-const LONGEST_SILENCE: Duration = Duration::from_secs(4);
+/// Time between the beginnings of two probes of a failing source, at least: more than half a second and, with the delay until
+/// the next decision, less than a second.
+pub(super) const PROBE_INTERVAL: Duration = Duration::from_millis(900);
+/// Probes in flight at a source. The first waits for as long as a source needs that only starts slowly. The second is
+/// replaced after each [`PROBE_INTERVAL`]: on a connection that is older than the end of a pause, TCP waits for seconds
+/// before it sends again.
+const MAX_PROBES: usize = 2;
+/// Longest rest, and the longest that a source may ask for.
+const MAX_REST: Duration = Duration::from_secs(30);
+/// Longest rest when no other source is left.
+const MAX_REST_OF_LAST_RESORT: Duration = Duration::from_secs(2);
+/// Time for which a source may send nothing; doubles with each failure, so that a source that only starts slowly gets to
+/// answer.
+const SILENCE_LIMIT: Duration = Duration::from_secs(2);
+/// Longest silence in the middle of an answer: a connection that lost so much waits longer and longer before it sends
+/// again, and a new one continues the same chunk.
+const MAX_SILENCE_MIDWAY: Duration = Duration::from_secs(4);
 
-/// Whether a source may be asked.
+/// The failures of a source since it last served.
 #[derive(Debug, Default)]
 pub(super) struct Health {
-    /// Failures since it last gave a verified chunk.
-    tries: u32,
+    /// Failures since the source last gave a verified chunk.
+    failures: u32,
+    /// Time of the first failure, or the start of the youngest probe that failed: what began no later proves nothing.
     failed_at: Duration,
     rest: Duration,
-    /// It answered since it last failed: more than one request at a time is worth it.
-    proven: bool,
-    /// It refused the token.
-    pub(super) refused: bool,
-    dropped: bool,
+    rests_since: Duration,
+    /// Start of the last probe.
+    last_probe: Option<Duration>,
+    /// Set when the source has answered since it last failed: more than one request at a time is worthwhile.
+    is_proven: bool,
+    refuses_token: bool,
+    is_dropped: bool,
+    /// Set while the source does not finish a chunk that it alone has to supply.
+    is_set_aside: bool,
 }
 
 impl Health {
-    /// Whether it counts as a source of what it holds: a failing one does not until it proved itself again.
-    pub(super) fn lives(&self) -> bool {
-        !self.dropped && !self.refused && self.tries == 0
+    /// Returns true if the source counts as one of what it holds: a failing one does not until it has given a chunk again.
+    pub(super) fn is_live(&self) -> bool {
+        !self.is_dropped && !self.is_set_aside && !self.refuses_token && self.failures == 0
     }
 
-    pub(super) fn dropped(&self) -> bool {
-        self.dropped
+    /// Returns true if the source receives probes only.
+    pub(super) fn is_failing(&self) -> bool {
+        self.failures > 0
     }
 
-    /// How many requests it may have in flight.
-    pub(super) fn slots(&self, connections: usize, last_hope: bool, now: Duration) -> usize {
-        let rest = if last_hope { self.rest.min(LAST_HOPE_REST) } else { self.rest };
-        let resting = self.tries > 0 && now < self.failed_at + rest;
+    pub(super) fn is_dropped(&self) -> bool {
+        self.is_dropped
+    }
+
+    pub(super) fn set_aside(&mut self, is_set_aside: bool) {
+        self.is_set_aside = is_set_aside;
+    }
+
+    pub(super) fn is_set_aside(&self) -> bool {
+        self.is_set_aside
+    }
+
+    pub(super) fn refuses_token(&self) -> bool {
+        self.refuses_token
+    }
+
+    pub(super) fn token_renewed(&mut self) {
+        self.refuses_token = false;
+    }
+
+    /// Returns how many requests may be in flight, at most `limit`. A source of last resort rests less.
+    pub(super) fn slots(&self, limit: usize, is_last_resort: bool, now: Duration) -> usize {
+        let rest = if is_last_resort { self.rest.min(MAX_REST_OF_LAST_RESORT) } else { self.rest };
+        let is_probed = self.last_probe.is_some_and(|last| now < last + PROBE_INTERVAL);
+        let is_resting = self.is_failing() && (is_probed || now < self.rests_since + rest);
         match () {
-            () if self.dropped || self.refused || resting => 0,
-            () if self.proven => connections,
+            () if self.is_dropped || self.is_set_aside || self.refuses_token || is_resting => 0,
+            () if self.is_failing() => limit.min(MAX_PROBES),
+            () if self.is_proven => limit,
             () => 1,
         }
     }
 
-    /// How long it may send nothing, before an answer or `midway`.
-    pub(super) fn patience(&self, midway: bool) -> Duration {
-        let patience = PATIENCE * 2_u32.pow(self.tries.min(3));
-        if midway { patience.min(LONGEST_SILENCE) } else { patience }
+    pub(super) fn request_started(&mut self, now: Duration) {
+        self.last_probe = self.is_failing().then_some(now);
+    }
+
+    /// Returns how long the source may send nothing, before an answer or midway, to its only request or to a further one.
+    pub(super) fn silence_limit(&self, is_midway: bool, is_further: bool) -> Duration {
+        if self.is_failing() && is_further {
+            return PROBE_INTERVAL;
+        }
+        let limit = SILENCE_LIMIT * 2_u32.pow(self.failures.min(3));
+        if is_midway { limit.min(MAX_SILENCE_MIDWAY) } else { limit }
     }
 
     pub(super) fn answered(&mut self) {
-        // One that failed before has to give a whole chunk before it is believed again.
-        self.proven |= self.tries == 0;
+        // A source that failed before has to give a whole chunk before it receives several requests again.
+        self.is_proven |= self.failures == 0;
     }
 
-    /// It gave a verified chunk, to a request begun at `started`. Returns whether it had been failing.
-    pub(super) fn proved(&mut self, started: Duration) -> bool {
-        // What was on its way when the source failed says nothing about how it fares since.
-        if self.tries > 0 && started <= self.failed_at {
+    /// Records a verified chunk of a request that began at `started`. Returns true if the source had been failing.
+    pub(super) fn chunk_verified(&mut self, started: Duration) -> bool {
+        // Bytes that were in flight when the source failed say nothing about its state since.
+        if self.failures > 0 && started <= self.failed_at {
             return false;
         }
-        self.proven = true;
-        std::mem::take(&mut self.tries) > 0
+        self.is_proven = true;
+        std::mem::take(&mut self.failures) > 0
     }
 
-    pub(super) fn failed(&mut self, fault: Fault, now: Duration) {
-        let asked = match fault {
-            Fault::WrongBytes => {
-                self.dropped = true;
+    /// Records the failure of a request that began at `started`.
+    pub(super) fn failed(&mut self, fault: SourceFault, started: Duration, now: Duration) {
+        let min_rest = match fault {
+            SourceFault::WrongBytes => {
+                self.is_dropped = true;
                 return;
             }
-            Fault::Refused => {
-                self.refused = true;
+            SourceFault::TokenRefused => {
+                self.refuses_token = true;
                 return;
             }
-            Fault::Unclear => return,
-            Fault::Busy(asked) => asked.unwrap_or_default().min(LONGEST_REST),
-            Fault::Broken | Fault::NotHeld => Duration::ZERO,
+            SourceFault::WrongMixedChunk => return,
+            SourceFault::Busy(retry_after) => retry_after.unwrap_or_default().min(MAX_REST),
+            SourceFault::Unreachable | SourceFault::Broken | SourceFault::NotHeld => Duration::ZERO,
         };
-        self.proven = false;
-        // Requests that fail together are one failure; the last hope's probe comes before its rest is over and is another.
-        if self.tries == 0 || now >= self.failed_at + self.rest.min(LAST_HOPE_REST) {
-            self.tries = self.tries.saturating_add(1);
-            self.rest = (FIRST_REST * 2_u32.pow(self.tries.min(7) - 1)).clamp(asked, LONGEST_REST);
-            self.failed_at = now;
-        } else {
-            self.rest = self.rest.max(asked);
+        self.is_proven = false;
+        // Requests that fail together are one failure: only a probe began after it.
+        let is_first = self.failures == 0;
+        if !is_first && started <= self.failed_at {
+            self.rest = self.rest.max(min_rest);
+            return;
+        }
+        self.failures = self.failures.saturating_add(1);
+        self.failed_at = if is_first { now } else { started };
+        // The interval of probes is rest enough for a source that does not answer.
+        if is_first || fault != SourceFault::Unreachable {
+            self.rest = if is_first { FIRST_REST } else { self.rest * 2 }.clamp(min_rest, MAX_REST);
+            self.rests_since = now;
         }
     }
 
-    pub(super) fn state(&self, now: Duration) -> SourceState {
+    pub(super) fn activity(&self, now: Duration) -> SourceActivity {
         match () {
-            () if self.dropped => SourceState::Dropped,
-            () if self.slots(1, false, now) == 0 => SourceState::Resting,
-            () => SourceState::Idle,
+            () if self.is_dropped => SourceActivity::Dropped,
+            () if self.slots(1, false, now) == 0 => SourceActivity::Resting,
+            () => SourceActivity::Idle,
         }
     }
 }
@@ -114,49 +163,93 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
+    fn a_source_that_does_not_answer_is_probed_about_once_a_second_however_long_it_lasts() {
+        let mut health = Health::default();
+        health.failed(SourceFault::Unreachable, Duration::ZERO, SECOND);
+        let mut now = SECOND + FIRST_REST;
+        for _ in 0..60 {
+            assert_eq!(health.slots(4, false, now), MAX_PROBES);
+            health.request_started(now);
+            assert_eq!(health.silence_limit(false, true), PROBE_INTERVAL);
+            assert_eq!(health.slots(4, true, now + PROBE_INTERVAL - Duration::from_millis(1)), 0);
+            health.failed(SourceFault::Unreachable, now, now + Duration::from_millis(100));
+            now += PROBE_INTERVAL;
+        }
+        health.failed(SourceFault::Busy(None), now, now);
+        assert_eq!(health.rest, FIRST_REST * 2, "what did not answer is no reason to rest longer");
+        assert!(health.chunk_verified(now + SECOND));
+    }
+
+    #[test]
     fn rests_double_up_to_half_a_minute_and_end_with_a_verified_chunk() {
         let mut health = Health::default();
         let mut now = Duration::ZERO;
         let mut rests = Vec::new();
         for _ in 0..9 {
-            health.failed(Fault::Broken, now);
-            health.failed(Fault::Broken, now);
+            health.failed(SourceFault::Broken, now, now);
+            health.failed(SourceFault::Broken, now, now);
             rests.push(health.rest.as_millis());
             assert_eq!(health.slots(4, false, now), 0);
             now += health.rest;
-            assert_eq!(health.slots(4, false, now), 1, "one probe");
+            assert_eq!(health.slots(1, false, now), 1, "a probe");
         }
         assert_eq!(rests, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000]);
         health.answered();
-        assert_eq!(health.slots(4, false, now), 1, "an answer alone is not believed");
-        assert!(!health.proved(health.failed_at), "what was on its way is not believed either");
-        assert!(health.proved(now));
+        assert_eq!(health.slots(4, false, now), MAX_PROBES, "an answer alone proves nothing");
+        assert!(
+            !health.chunk_verified(health.failed_at),
+            "bytes that were in flight at the failure prove nothing either"
+        );
+        assert!(health.chunk_verified(now));
         assert_eq!(health.slots(4, false, now), 4);
-        assert!(!health.proved(now));
+        assert!(!health.chunk_verified(now));
     }
 
     #[test]
-    fn the_last_hope_is_tried_every_two_seconds() {
+    fn the_source_of_last_resort_is_probed_every_two_seconds() {
         let mut health = Health::default();
         for n in 0..6 {
-            health.failed(Fault::Broken, SECOND * 60 * n);
+            health.failed(SourceFault::Broken, SECOND * 60 * n, SECOND * 60 * n);
         }
         let failed = SECOND * 300;
         assert_eq!(health.slots(4, true, failed + SECOND), 0);
-        assert_eq!(health.slots(4, true, failed + SECOND * 2), 1);
+        assert_eq!(health.slots(1, true, failed + SECOND * 2), 1);
         assert_eq!(health.slots(4, false, failed + SECOND * 2), 0);
         for probe in 1..9 {
             let now = failed + SECOND * 2 * probe;
-            assert_eq!(health.slots(4, true, now), 1);
-            health.failed(Fault::Broken, now);
-            assert_eq!(health.slots(4, true, now), 0, "a probe that failed is followed by a rest, not by the next one");
+            assert_eq!(health.slots(1, true, now), 1);
+            health.failed(SourceFault::Broken, now, now);
+            assert_eq!(health.slots(4, true, now), 0, "a failed probe is followed by a rest, not by the next probe");
         }
     }
 
     #[test]
     fn a_source_may_ask_for_a_rest_but_not_for_ever() {
         let mut health = Health::default();
-        health.failed(Fault::Busy(Some(SECOND * 3600)), SECOND);
-        assert_eq!(health.rest, LONGEST_REST);
+        health.failed(SourceFault::Busy(Some(SECOND * 3600)), SECOND, SECOND);
+        assert_eq!(health.rest, MAX_REST);
+    }
+
+    #[test]
+    fn a_source_of_wrong_bytes_is_dropped_for_good() {
+        let mut health = Health::default();
+        health.failed(SourceFault::WrongBytes, SECOND, SECOND);
+        assert!(health.is_dropped() && !health.is_live());
+        health.token_renewed();
+        for (limit, is_last_resort) in [(1, false), (4, true)] {
+            assert_eq!(health.slots(limit, is_last_resort, SECOND * 3600), 0);
+        }
+        assert_eq!(health.activity(SECOND * 3600), SourceActivity::Dropped);
+    }
+
+    #[test]
+    fn silence_is_tolerated_longer_after_each_failure_but_not_in_the_middle_of_an_answer() {
+        let mut health = Health::default();
+        let limits = |health: &Health| (health.silence_limit(false, false), health.silence_limit(true, false));
+        assert_eq!(limits(&health), (SECOND * 2, SECOND * 2));
+        for (n, expected) in (0..).zip([(4, 4), (8, 4), (16, 4), (16, 4)]) {
+            health.failed(SourceFault::Broken, SECOND * 60 * n, SECOND * 60 * n);
+            assert_eq!(limits(&health), (SECOND * expected.0, SECOND * expected.1));
+        }
     }
 }

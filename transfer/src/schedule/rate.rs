@@ -1,51 +1,88 @@
-//! How fast a source is, measured.
+//! The measured throughput of a source.
 
 use std::time::Duration;
 
-/// The shortest time that is worth a measurement.
-const WINDOW: Duration = Duration::from_millis(50);
-/// How long a measurement is remembered: after this time it counts for a third.
-const MEMORY: f64 = 0.3;
+/// Shortest time over which a measurement is taken.
+const MIN_MEASUREMENT_TIME: Duration = Duration::from_millis(50);
+/// Time constant of the moving average in seconds: after this time a measurement counts for a third.
+const AVERAGE_SECONDS: f64 = 0.3;
 
-/// Bytes per second, as a moving average over the time in which requests ran.
+/// Silence after which a rate says nothing about the source any more: by then the average has decayed to almost nothing.
+const MAX_QUIET_TIME: Duration = Duration::from_secs(1);
+
+/// Bytes per second, as a moving average over the time in which requests were in flight. The time in which an answer is due
+/// does not count: it is the latency.
 #[derive(Debug, Default)]
 pub(super) struct Rate {
     average: Option<f64>,
     bytes: u64,
     since: Option<Duration>,
-    /// How long it took to answer last.
+    /// Time with requests in flight since the last bytes arrived, without the time in which the youngest of them waits for an
+    /// answer no longer than the one before it.
+    quiet: Duration,
+    answer_due: Duration,
+    last_update: Option<Duration>,
+    /// Time from the last request that was answered to its answer, or that a later one waited in vain.
     pub(super) latency: Duration,
 }
 
 impl Rate {
-    /// Bytes per second, if measured yet.
+    /// Returns the bytes per second, if measured yet.
     pub(super) fn get(&self) -> Option<u64> {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is finite and positive")]
         self.average.map(|rate| rate as u64)
     }
 
-    /// Bytes that came.
+    /// Adds bytes that arrived.
     pub(super) fn add(&mut self, bytes: u64) {
         self.bytes += bytes;
+        self.quiet = Duration::ZERO;
     }
 
-    /// Measures, when there is enough to measure.
-    pub(super) fn tick(&mut self, now: Duration, busy: bool) {
-        if !busy {
-            (self.bytes, self.since) = (0, None);
+    /// Records the start of a request.
+    pub(super) fn request_started(&mut self, now: Duration) {
+        self.update(now, true);
+        self.answer_due = now + self.latency;
+    }
+
+    /// Takes a measurement when enough time has passed.
+    pub(super) fn update(&mut self, now: Duration, is_busy: bool) {
+        if !is_busy {
+            (self.bytes, self.since, self.last_update) = (0, None, None);
             return;
         }
+        let last_update = self.last_update.replace(now).unwrap_or(now);
+        self.quiet += now.saturating_sub(last_update.max(self.answer_due));
+        if self.bytes == 0 && now <= self.answer_due {
+            self.since = Some(now);
+        }
         let since = *self.since.get_or_insert(now);
-        if now.saturating_sub(since) >= WINDOW {
+        if now.saturating_sub(since) >= MIN_MEASUREMENT_TIME {
             self.measure(now);
         }
     }
 
-    /// The last request ended: what it showed counts even if it was short, when nothing else is known.
-    pub(super) fn settle(&mut self, now: Duration) {
+    /// Records that a request got no answer within `time`. Otherwise two sources that answer late would steal a chunk from each
+    /// other before either can answer, for ever.
+    pub(super) fn waited(&mut self, time: Duration) {
+        self.latency = self.latency.max(time);
+    }
+
+    /// Takes the last request, which has ended, as a measurement however short it was, if there is no other.
+    pub(super) fn finish(&mut self, now: Duration) {
         if self.average.is_none() {
             self.measure(now);
         }
+    }
+
+    /// Returns true if a source that gave bytes before has been silent for too long for its rate to say anything.
+    pub(super) fn is_outdated(&self) -> bool {
+        self.average.is_some() && self.quiet >= MAX_QUIET_TIME
+    }
+
+    /// Forgets the rate: a source that was silent is measured anew when it gives bytes again.
+    pub(super) fn forget(&mut self) {
+        (self.average, self.bytes, self.since) = (None, 0, None);
     }
 
     fn measure(&mut self, now: Duration) {
@@ -61,7 +98,7 @@ impl Rate {
             return;
         }
         let old = self.average.unwrap_or(measured);
-        self.average = Some(measured + (old - measured) * (-seconds / MEMORY).exp());
+        self.average = Some(measured + (old - measured) * (-seconds / AVERAGE_SECONDS).exp());
     }
 }
 
@@ -70,14 +107,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_follows_what_comes_within_a_second() {
+    fn a_rate_follows_the_arriving_bytes_within_a_second() {
         let mut rate = Rate::default();
         let mut now = Duration::ZERO;
-        rate.tick(now, true);
+        rate.update(now, true);
         for step in 0..40 {
-            now += WINDOW;
+            now += MIN_MEASUREMENT_TIME;
             rate.add(if step < 20 { 50_000 } else { 5_000 });
-            rate.tick(now, true);
+            rate.update(now, true);
             if step == 19 {
                 assert_eq!(rate.get(), Some(1_000_000));
             }

@@ -1,4 +1,4 @@
-//! The file of a download in chunks while it is incomplete.
+//! The `.part` file of a download in chunks.
 
 use std::{
     io,
@@ -10,142 +10,190 @@ use rustix::{
     io::Errno,
 };
 use tokio_util::sync::CancellationToken;
-use wire::{ChunkIndex, Digest, Hasher, Layout, Runs};
+use wire::{ChunkIndex, ChunkLayout, ChunkSet, Digest, Hasher};
 
 use super::{
-    Place, Sink, SinkError,
-    aside::{Aside, failed},
-    resume,
+    chunk_sink::Sink,
+    destination::Destination,
+    error::SinkError,
+    resume::{self, Hashing},
+    staged_file::StagedFile,
 };
-use crate::journal::{Hint, Identity, Journal, Kin};
+use crate::journal::{FileIdentity, Journal, JournalHint, PreviousAttempts};
 
 /// `TMPFS_MAGIC` of `linux/magic.h`.
-const TMPFS: rustix::fs::FsWord = 0x0102_1994;
-/// Memory for reading the whole once more.
-const BUFFER: usize = 256 << 10;
+const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
+/// Bytes that are reserved at a time.
+const PREALLOCATION_STEP: u64 = 256 << 20;
+/// Memory for reading the whole file once more.
+const READ_BUFFER_LEN: usize = 256 << 10;
 
 /// The open `.part` file.
 #[derive(Debug)]
 pub(crate) struct PartFile {
-    aside: Aside,
+    staged: StagedFile,
     journal: Journal,
-    layout: Layout,
+    layout: ChunkLayout,
 }
 
-/// Chunks that may be good already: all that hold data.
+/// Reserves space step by step: some file systems write zeros for it, and an interruption must not wait for all of them.
+fn preallocate(file: &std::fs::File, size: u64, cancel: &CancellationToken) -> rustix::io::Result<()> {
+    let mut at = 0;
+    while at < size && !cancel.is_cancelled() {
+        let step = PREALLOCATION_STEP.min(size - at);
+        fallocate(file, FallocateFlags::empty(), at, step)?;
+        at += step;
+    }
+    Ok(())
+}
+
+/// Chunks that may be valid already: all that hold data.
 #[derive(Debug)]
 pub(crate) struct Candidates {
-    runs: Runs,
-    /// Whether the journal says that the bytes are of this very file.
-    ours: bool,
+    chunks: ChunkSet,
+    /// The file to which the bytes belong according to the journal.
+    origin: BytesOrigin,
+}
+
+/// The file to which the bytes of a `.part` file belong, according to its journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum BytesOrigin {
+    /// This one, or an earlier attempt at it.
+    ThisDownload,
+    OtherDownload,
+    /// Perhaps a user's own file.
+    Unknown,
 }
 
 impl PartFile {
-    /// Opens or creates the `.part` file and takes its lock. Nothing in it is changed before [`PartFile::resume`].
+    /// Opens or creates the `.part` file and takes its lock. Nothing in it changes before [`PartFile::resume`].
     pub(crate) fn open(
-        place: &Place,
-        (identity, kin): (Identity, &Kin),
-        layout: Layout,
+        destination: &Destination,
+        identity: FileIdentity,
+        previous: &PreviousAttempts,
+        layout: ChunkLayout,
     ) -> Result<(Self, Candidates), SinkError> {
-        let (aside, journal) = Aside::open(place)?;
-        let found = Self { aside, journal: Journal::new(journal, identity, kin.origin), layout };
-        let candidates = found.candidates(kin)?;
-        Ok((found, candidates))
+        let (staged, journal) = StagedFile::open(destination)?;
+        let file = Self { staged, journal: Journal::new(journal, identity, previous.origin), layout };
+        let candidates = file.candidates(previous);
+        Ok((file, candidates))
     }
 
-    /// The chunks that may be good.
-    fn candidates(&self, kin: &Kin) -> Result<Candidates, SinkError> {
-        let hint = self.journal.read(kin);
-        let ours = matches!(hint, Hint::Verified(_));
-        let mut runs = Runs::new();
-        match hint {
-            Hint::Foreign if !self.aside.replace => return Err(SinkError::Foreign(self.aside.part.path.clone())),
-            Hint::Foreign => {
-                self.aside.file.set_len(0).map_err(|error| failed("empty", &self.aside.part.path, error))?
-            }
-            Hint::Nothing => {}
-            Hint::Verified(verified) => runs = verified,
+    fn candidates(&self, previous: &PreviousAttempts) -> Candidates {
+        let (mut chunks, origin) = match self.journal.read(previous) {
+            JournalHint::Verified(verified) => (verified, BytesOrigin::ThisDownload),
+            // The chunks may be the same in both: hashing decides.
+            JournalHint::Foreign => (ChunkSet::new(), BytesOrigin::OtherDownload),
+            JournalHint::Unusable => (ChunkSet::new(), BytesOrigin::Unknown),
+        };
+        for run in resume::written_chunks(&self.staged.file, self.layout).iter() {
+            chunks.insert(run);
         }
-        for run in resume::written_chunks(&self.aside.file, self.layout).iter() {
-            runs.insert(run);
-        }
-        Ok(Candidates { runs, ours })
+        Candidates { chunks, origin }
     }
 
-    /// Takes the space now, so that a full disk is noticed before the first byte and not after the last but one.
-    fn reserve(&self) -> Result<(), SinkError> {
-        let size = self.layout.size();
-        let had = self.aside.file.metadata().map_or(0, |metadata| metadata.len());
-        if had > size || size == 0 {
-            self.aside.file.set_len(size).map_err(|error| failed("cut", &self.aside.part.path, error))?;
+    /// Reserves the space now, so that a full disk is noticed before the first byte and not after the last but one.
+    fn reserve(&self, cancel: &CancellationToken) -> Result<(), SinkError> {
+        let (file, size) = (&self.staged.file, self.layout.size());
+        let set_len = |doing| file.set_len(size).map_err(|error| self.staged.explain(doing, error, size));
+        let len_before = file.metadata().map_or(0, |metadata| metadata.len());
+        if len_before > size || size == 0 {
+            set_len("cut")?;
         }
         if size == 0 {
             return Ok(());
         }
-        // Some file systems take all that is left before they say that it is not enough.
-        let free =
-            fstatvfs(&self.aside.file).map_or(u64::MAX, |system| system.f_bavail.saturating_mul(system.f_frsize));
-        let taken = self.aside.file.metadata().map_or(0, |metadata| metadata.blocks().saturating_mul(512));
+        // Some file systems take all that is left before they report that it is not enough.
+        let free = fstatvfs(file).map_or(u64::MAX, |system| system.f_bavail.saturating_mul(system.f_frsize));
+        let taken = file.metadata().map_or(0, |metadata| metadata.blocks().saturating_mul(512));
         if size.saturating_sub(taken) > free {
-            return Err(SinkError::Full { path: self.aside.part.path.clone(), needed: size });
+            return Err(SinkError::Full { path: self.staged.part.path.clone(), needed: size });
         }
-        // There, reserving means zeroing every page before it is written: a second pass over memory for nothing.
-        if fstatfs(&self.aside.file).is_ok_and(|system| system.f_type == TMPFS) {
-            return self.aside.file.set_len(size).map_err(|error| failed("size", &self.aside.part.path, error));
+        // On tmpfs, reserving means zeroing every page before it is written: a second pass over memory for nothing.
+        if fstatfs(file).is_ok_and(|system| system.f_type == TMPFS_MAGIC) {
+            return set_len("size");
         }
-        match fallocate(&self.aside.file, FallocateFlags::empty(), 0, size) {
+        match preallocate(file, size, cancel) {
             Ok(()) => Ok(()),
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-                self.aside.file.set_len(size).map_err(|error| failed("extend", &self.aside.part.path, error))
-            }
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => set_len("extend"),
             Err(error) => {
-                // What was reserved before the disk was full would only stand in others' way.
-                let _ = self.aside.file.set_len(had.min(size));
-                Err(self.aside.explain("reserve space for", error.into(), size))
+                // Space that was reserved before the disk was full would only be missing elsewhere.
+                let _ = file.set_len(len_before.min(size));
+                Err(self.staged.explain("reserve space for", error.into(), size))
             }
         }
     }
 
-    /// Reserves the space, and finds the chunks of `candidates` that match their digests.
+    /// Reserves the space, and returns the chunks of `candidates` that match their digests.
     pub(crate) fn resume(
         &self,
         digests: &[Option<Digest>],
         candidates: &Candidates,
-        cancel: &CancellationToken,
-    ) -> Result<Runs, SinkError> {
-        let Candidates { runs, ours } = candidates;
-        let good = resume::verified_chunks(&self.aside.file, self.layout, digests, runs, cancel);
-        // Somebody's file that happens to be named so: neither a journal nor a single chunk says that it is ours.
-        let foreign = !ours && good.is_empty() && !runs.is_empty() && !cancel.is_cancelled();
-        if foreign && !self.aside.replace {
-            self.aside.forget_empty_journal();
-            return Err(SinkError::Foreign(self.aside.part.path.clone()));
+        hashing: &Hashing<'_>,
+    ) -> Result<ChunkSet, SinkError> {
+        let Candidates { chunks, origin } = candidates;
+        let valid = resume::verified_chunks(&self.staged.file, self.layout, digests, chunks, hashing);
+        if hashing.cancel.is_cancelled() {
+            return Ok(valid);
         }
-        self.reserve()?;
-        self.journal.note(&good);
-        // From the first byte on the file can be told from one that is not ours.
+        // One right chunk shows that the bytes are this file's, whatever the journal says.
+        let is_foreign = valid.is_empty() && !self.is_empty(chunks);
+        match origin {
+            BytesOrigin::OtherDownload if is_foreign && !self.staged.replace => {
+                return Err(SinkError::Foreign(self.staged.part.path.clone()));
+            }
+            BytesOrigin::OtherDownload if is_foreign => {
+                self.staged.file.set_len(0).map_err(|error| self.staged.io_error("empty", error))?;
+            }
+            BytesOrigin::Unknown if is_foreign => {
+                self.staged.remove_empty_journal();
+                return Err(SinkError::NotADownload(self.staged.part.path.clone()));
+            }
+            _ => {}
+        }
+        self.journal.add(&valid);
+        // Before the file gets a length, the journal tells it from one of a user: reserved space may read as data after a power cut.
         self.journal.save();
-        Ok(good)
+        if *origin != BytesOrigin::ThisDownload {
+            self.staged.sync_journal(self.journal.file());
+        }
+        self.reserve(hashing.cancel)?;
+        Ok(valid)
     }
 
-    /// Notes what is verified, for the next try.
+    /// Returns true if the file holds no data, in `chunks` or elsewhere.
+    fn is_empty(&self, chunks: &ChunkSet) -> bool {
+        let holds_more = || self.staged.file.metadata().is_ok_and(|metadata| metadata.len() > self.layout.size());
+        chunks.is_empty() && !holds_more()
+    }
+
+    /// Writes the journal, for the next attempt.
     pub(crate) fn save(&self) {
         self.journal.save();
     }
 
-    /// Gives the file its final name, after all its bytes are on the disk. To be called when every chunk is verified.
-    pub(crate) fn finish(&self) -> Result<(), SinkError> {
-        self.aside.finish()
+    /// Gives the file its final name, after all its bytes are on the disk. To be called when every chunk was verified; they
+    /// are read again if another process may have changed them since.
+    pub(crate) fn finish(&self, digests: &[Option<Digest>], hashing: &Hashing<'_>) -> Result<(), SinkError> {
+        let all = self.layout.all();
+        self.staged.finish(self.layout.size(), || {
+            let right = resume::verified_chunks(&self.staged.file, self.layout, digests, &all, hashing);
+            let is_right = right.covers(0..self.layout.count());
+            if !is_right && !hashing.cancel.is_cancelled() {
+                // The next attempt fetches the others again.
+                self.journal.replace(right);
+            }
+            Ok(is_right)
+        })
     }
 
-    /// The SHA-256 of the whole, as it is on the disk; none when cancelled.
+    /// Computes the SHA-256 of the whole file as it is on the disk; `None` when cancelled.
     pub(crate) fn sha256(&self, cancel: &CancellationToken) -> Result<Option<Digest>, SinkError> {
-        let (mut hasher, mut buffer, mut at) = (Hasher::new(), vec![0; BUFFER], 0);
+        let (mut hasher, mut buffer, mut at) = (Hasher::new(), vec![0; READ_BUFFER_LEN], 0);
         while at < self.layout.size() && !cancel.is_cancelled() {
             let left = usize::try_from(self.layout.size() - at).unwrap_or(usize::MAX);
-            let part = buffer.get_mut(..left.min(BUFFER)).unwrap_or_default();
-            let read = self.aside.file.read_exact_at(part, at);
-            read.map_err(|error| failed("read", &self.aside.part.path, error))?;
+            let part = buffer.get_mut(..left.min(READ_BUFFER_LEN)).unwrap_or_default();
+            self.staged.file.read_exact_at(part, at).map_err(|error| self.staged.io_error("read", error))?;
             hasher.update(part);
             at += u64::try_from(part.len()).unwrap_or(u64::MAX);
         }
@@ -155,19 +203,20 @@ impl PartFile {
 
 impl Sink for PartFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.aside.file.write_all_at(bytes, offset)
+        self.staged.file.write_all_at(bytes, offset)
     }
 
     fn verified(&self, chunk: ChunkIndex) -> io::Result<()> {
         let bytes = self.layout.bytes_of(chunk);
         let len = std::num::NonZeroU64::new(bytes.end - bytes.start);
         // Makes Linux begin to write the pages back at once, so that the sync at the end has little left to do.
-        let _ = fadvise(&self.aside.file, bytes.start, len, Advice::DontNeed);
-        self.journal.note(&Runs::from(chunk.get()..chunk.get() + 1));
+        let _ = fadvise(&self.staged.file, bytes.start, len, Advice::DontNeed);
+        self.staged.watch_size(self.layout.size());
+        self.journal.add(&ChunkSet::from(chunk.get()..chunk.get() + 1));
         Ok(())
     }
 
     fn explain(&self, error: io::Error) -> SinkError {
-        self.aside.explain("write", error, self.layout.size())
+        self.staged.explain("write", error, self.layout.size())
     }
 }

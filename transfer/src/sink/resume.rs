@@ -1,4 +1,4 @@
-//! Which chunks of a `.part` file are good: only hashing decides.
+//! The search for valid chunks in a `.part` file: only hashing decides.
 
 use std::{
     fs::File,
@@ -12,19 +12,21 @@ use std::{
 
 use rustix::{fs::SeekFrom, io::Errno};
 use tokio_util::sync::CancellationToken;
-use wire::{ChunkIndex, Digest, Hasher, Layout, Runs};
+use wire::{ChunkIndex, ChunkLayout, ChunkSet, Digest, Hasher};
+
+use crate::progress::Progress;
 
 /// Memory per hashing thread.
-const BUFFER: usize = 256 << 10;
+const READ_BUFFER_LEN: usize = 256 << 10;
 
-/// The chunks that hold any data, found without reading. What was preallocated and never written is a hole.
-pub(super) fn written_chunks(file: &File, layout: Layout) -> Runs {
-    let mut runs = Runs::new();
+/// Returns the chunks that hold any data, without reading them. What was preallocated and never written is a hole.
+pub(super) fn written_chunks(file: &File, layout: ChunkLayout) -> ChunkSet {
+    let mut runs = ChunkSet::new();
     let mut at = 0;
     loop {
         let start = match rustix::fs::seek(file, SeekFrom::Data(at)) {
             Ok(start) if start < layout.size() => start,
-            // A file system that cannot tell: everything may be data.
+            // This file system does not report holes: everything may be data.
             Err(Errno::INVAL | Errno::OPNOTSUPP) => return layout.all(),
             Ok(_) | Err(_) => return runs,
         };
@@ -34,40 +36,55 @@ pub(super) fn written_chunks(file: &File, layout: Layout) -> Runs {
     }
 }
 
-/// The chunks of `candidates` whose bytes match their digests. Uses every core; ends early, with less, when cancelled.
+/// Surroundings of the hashing: its end, and its display.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hashing<'a> {
+    pub(crate) cancel: &'a CancellationToken,
+    pub(crate) progress: &'a Progress,
+}
+
+/// Returns the chunks of `candidates` whose bytes match their digests. Uses every core; when cancelled, returns early with
+/// fewer.
 pub(super) fn verified_chunks(
     file: &File,
-    layout: Layout,
+    layout: ChunkLayout,
     digests: &[Option<Digest>],
-    candidates: &Runs,
-    cancel: &CancellationToken,
-) -> Runs {
+    candidates: &ChunkSet,
+    hashing: &Hashing<'_>,
+) -> ChunkSet {
+    let Hashing { cancel, progress } = *hashing;
     let chunks: Vec<(ChunkIndex, Digest)> = candidates
         .iter()
         .flatten()
         .filter_map(|n| Some((layout.chunk(n)?, (*digests.get(usize::try_from(n).ok()?)?)?)))
         .collect();
+    let len = |chunk: ChunkIndex| {
+        let bytes = layout.bytes_of(chunk);
+        bytes.end - bytes.start
+    };
+    let total = chunks.iter().map(|(chunk, _)| len(*chunk)).sum();
     let next = AtomicUsize::new(0);
-    let good = Mutex::new(Runs::new());
+    let valid = Mutex::new(ChunkSet::new());
     let work = || {
-        let mut buffer = vec![0; BUFFER];
+        let mut buffer = vec![0; READ_BUFFER_LEN];
         while let Some((chunk, digest)) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
             if cancel.is_cancelled() {
                 return;
             }
-            // A chunk that cannot be read is one that is not there.
+            // A chunk that cannot be read counts as missing.
             if digest_of(file, layout, *chunk, &mut buffer).is_ok_and(|found| found == *digest) {
                 let n = chunk.get();
-                good.lock().unwrap_or_else(PoisonError::into_inner).insert(n..n + 1);
+                valid.lock().unwrap_or_else(PoisonError::into_inner).insert(n..n + 1);
             }
+            progress.hashed(len(*chunk), total);
         }
     };
     let threads = thread::available_parallelism().map_or(1, usize::from).min(chunks.len());
     thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
-    good.into_inner().unwrap_or_else(PoisonError::into_inner)
+    valid.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn digest_of(file: &File, layout: Layout, chunk: ChunkIndex, buffer: &mut [u8]) -> std::io::Result<Digest> {
+fn digest_of(file: &File, layout: ChunkLayout, chunk: ChunkIndex, buffer: &mut [u8]) -> std::io::Result<Digest> {
     let bytes = layout.bytes_of(chunk);
     let mut at = bytes.start;
     let mut hasher = Hasher::new();

@@ -1,6 +1,7 @@
-//! One request: asks for a run of chunks, hashes and writes the bytes as they come.
+//! One request: asks for a run of chunks, and hashes and writes the bytes as they arrive.
 
 use std::{
+    collections::BTreeSet,
     ops::Range,
     sync::{
         Arc,
@@ -11,113 +12,83 @@ use std::{
 use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderValue, RANGE};
 use tokio::sync::mpsc;
 use url::Url;
-use wire::{Digest, FileId, Layout, Zone, range, token::Token};
+use wire::{ChunkLayout, Digest, FileId, Zone, range, token::Token};
 
 use super::{
-    Failure,
-    answer::Asked,
-    partial::{Current, Partials, Verdict},
+    cursor::ChunkCursor,
+    failure::Failure,
+    partial_chunks::{ChunkVerdict, PartialChunks, ReceivingChunk},
+    refusal,
+    response::ExpectedResponse,
 };
 use crate::{
-    pace::Pace,
-    schedule::{RequestId, SourceKey},
+    rate_limiter::RateLimiter,
+    schedule::{RequestId, SourceId},
     sink::Sink,
 };
 
-/// Which chunks of its run a request has begun, and where it is to end. The request takes chunk after chunk; whoever
-/// schedules may move the end forward to any chunk that has not been begun.
-#[derive(Debug)]
-pub(crate) struct Claim(AtomicU64);
-
-impl Claim {
-    pub(crate) fn new(run: &Range<u32>) -> Self {
-        Self(AtomicU64::new(pack(run.start, run.end)))
-    }
-
-    /// Begins the next chunk, if there is one left.
-    fn take(&self) -> Option<u32> {
-        let begin = |state| {
-            let (next, end) = unpack(state);
-            (next < end).then(|| pack(next + 1, end))
-        };
-        let before = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, begin);
-        before.ok().map(|state| unpack(state).0)
-    }
-
-    /// Moves the end to `end`, or as near as possible. Returns where it is now.
-    pub(crate) fn cut(&self, end: u32) -> u32 {
-        let cut = |state| {
-            let (next, old) = unpack(state);
-            Some(pack(next, end.clamp(next.min(old), old)))
-        };
-        let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, cut);
-        unpack(self.0.load(Ordering::Acquire)).1
-    }
-}
-
-fn pack(next: u32, end: u32) -> u64 {
-    (u64::from(next) << 32) | u64::from(end)
-}
-
-fn unpack(state: u64) -> (u32, u32) {
-    let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX);
-    (half(state >> 32), half(state))
-}
-
-/// What a running request says.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Event {
-    /// The answer is the one to what was asked.
+/// An event of a request in flight.
+#[derive(Debug, Clone)]
+pub(crate) enum RequestEvent {
+    /// The source sent the head of the expected response.
     Answered(RequestId),
-    /// The chunk is written and matches its digest.
-    Verified(RequestId, u32),
+    /// A chunk is written and matches its digest.
+    Verified {
+        request: RequestId,
+        chunk: u32,
+        /// Sources that had given other bytes for parts of this chunk.
+        faulty: BTreeSet<SourceId>,
+    },
 }
 
-/// A request to be made.
+/// A request to be sent.
 pub(crate) struct Fetch {
     pub(crate) request: RequestId,
-    pub(crate) source: SourceKey,
+    pub(crate) source: SourceId,
     pub(crate) client: reqwest::Client,
     pub(crate) url: Url,
     pub(crate) token: Token,
     pub(crate) file: FileId,
-    pub(crate) layout: Layout,
+    pub(crate) layout: ChunkLayout,
     pub(crate) run: Range<u32>,
     /// One per chunk of the run.
     pub(crate) digests: Vec<Digest>,
-    pub(crate) claim: Arc<Claim>,
-    /// Bytes received.
+    pub(crate) cursor: Arc<ChunkCursor>,
+    /// Bytes received so far.
     pub(crate) received: Arc<AtomicU64>,
-    /// How fast bytes may come from the source's zone.
-    pub(crate) pace: (Pace, Zone),
+    pub(crate) rate_limiter: RateLimiter,
+    /// The zone of the source.
+    pub(crate) zone: Zone,
     pub(crate) sink: Arc<dyn Sink>,
-    pub(crate) partials: Arc<Partials>,
-    pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) partial_chunks: Arc<PartialChunks>,
+    pub(crate) events: mpsc::Sender<RequestEvent>,
 }
 
 impl Fetch {
-    /// Makes the request. It is dropped to abandon it: nothing is written after that.
+    /// Sends the request and receives its chunks. Dropping the future abandons it: nothing is written after that.
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        // Of the first chunk only what is missing is asked for.
-        let mut current = self.claim.take().map(|index| self.partials.resume(index, self.source));
+        // Of the first chunk, only the missing bytes are requested.
+        let first = self.cursor.begin_next();
+        let mut current = first.map(|index| self.partial_chunks.resume(index, self.source));
         let mut range = self.layout.bytes_of_run(self.run.clone());
-        range.start += current.as_ref().map_or(0, Current::bytes);
+        range.start += current.as_ref().map_or(0, ReceivingChunk::bytes);
         let mut response = self.send(&range).await?;
         let mut left = range.end - range.start;
         while let Some(frame) = response.chunk().await? {
-            let (pace, zone) = &self.pace;
-            for mut bytes in frame.chunks(pace.turn(zone).unwrap_or(frame.len()).max(1)) {
-                pace.pass(zone, bytes.len()).await;
+            let batch_size = self.rate_limiter.batch_size(&self.zone).unwrap_or(frame.len()).max(1);
+            for mut bytes in frame.chunks(batch_size) {
+                self.rate_limiter.acquire(&self.zone, bytes.len()).await;
                 self.received.fetch_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
                 while !bytes.is_empty() {
-                    // All chunks are there, or those that are not were given to another source.
+                    // All chunks were received, or the remaining ones were given to another source.
                     let Some(chunk) = &mut current else { return Ok(()) };
                     let taken = self.write(chunk, bytes)?;
                     bytes = bytes.get(taken..).unwrap_or_default();
                     left = left.saturating_sub(u64::try_from(taken).unwrap_or(u64::MAX));
                     if chunk.bytes() == self.len(chunk) {
                         self.verify(current.take()).await?;
-                        current = self.claim.take().map(|index| self.partials.begin(index, self.source));
+                        let next = self.cursor.begin_next();
+                        current = next.map(|index| self.partial_chunks.begin(index, self.source));
                     }
                 }
             }
@@ -132,9 +103,9 @@ impl Fetch {
     }
 
     async fn send(&self, range: &Range<u64>) -> Result<reqwest::Response, Failure> {
-        let asked = Asked { file: self.file, range: range.clone(), len: self.layout.size() };
+        let expected = ExpectedResponse { file: self.file, range: range.clone(), file_len: self.layout.size() };
         let bearer = HeaderValue::try_from(format!("Bearer {}", self.token.expose()));
-        let mut bearer = bearer.map_err(|_| Failure::Answer("the token does not fit a header".into()))?;
+        let mut bearer = bearer.map_err(|_| Failure::Answer("the token does not fit into a header".into()))?;
         bearer.set_sensitive(true);
         let request = self
             .client
@@ -143,68 +114,54 @@ impl Fetch {
             .header(RANGE, range::request(range))
             .header(ACCEPT_ENCODING, "identity");
         let response = request.send().await?;
-        asked.check(response.status(), response.headers())?;
-        // The receiver ends only after every request did.
-        let _ = self.events.send(Event::Answered(self.request)).await;
+        let status = response.status();
+        if let Err(failure) = expected.check(status, response.headers()) {
+            let is_refusal = status.is_client_error() || status.is_server_error();
+            return Err(if is_refusal { failure.worded(refusal::words(response).await) } else { failure });
+        }
+        // The driver drops its receiver only after every request has ended.
+        let _ = self.events.send(RequestEvent::Answered(self.request)).await;
         Ok(response)
     }
 
-    fn place(&self, chunk: &Current) -> Range<u64> {
-        self.layout.bytes_of_run(chunk.chunk()..chunk.chunk() + 1)
+    fn place(&self, chunk: &ReceivingChunk) -> Range<u64> {
+        self.layout.bytes_of_run(chunk.index()..chunk.index() + 1)
     }
 
-    fn len(&self, chunk: &Current) -> u64 {
+    fn len(&self, chunk: &ReceivingChunk) -> u64 {
         let place = self.place(chunk);
         place.end - place.start
     }
 
-    /// Takes what belongs to the chunk. Returns how many bytes that is.
-    fn write(&self, chunk: &mut Current, bytes: &[u8]) -> Result<usize, Failure> {
+    /// Writes those of `bytes` that belong to the chunk. Returns how many these are.
+    fn write(&self, chunk: &mut ReceivingChunk, bytes: &[u8]) -> Result<usize, Failure> {
         let offset = self.place(chunk).start + chunk.bytes();
-        let wanted = usize::try_from(self.len(chunk) - chunk.bytes()).unwrap_or(usize::MAX);
-        let part = bytes.get(..wanted).unwrap_or(bytes);
+        let missing = usize::try_from(self.len(chunk) - chunk.bytes()).unwrap_or(usize::MAX);
+        let part = bytes.get(..missing).unwrap_or(bytes);
         self.sink.write_at(part, offset)?;
-        // Hashed right after it was copied: it is in the cache only once.
+        // Hashed right after the copy, while the bytes are in the processor's cache.
         chunk.wrote(part);
         Ok(part.len())
     }
 
-    async fn verify(&self, chunk: Option<Current>) -> Result<(), Failure> {
+    async fn verify(&self, chunk: Option<ReceivingChunk>) -> Result<(), Failure> {
         let Some(chunk) = chunk else { return Ok(()) };
-        let index = chunk.chunk();
+        let index = chunk.index();
         let position = usize::try_from(index - self.run.start).unwrap_or(usize::MAX);
-        match chunk.finish(self.digests.get(position)) {
-            Verdict::Right => {}
-            Verdict::Wrong => return Err(Failure::WrongBytes { chunk: index }),
-            Verdict::Unclear => return Err(Failure::WrongParts { chunk: index }),
-        }
-        // Between the sink's word and ours there is nothing to wait for: a request that is abandoned has told both or neither,
-        // so that a verified chunk is never written again.
+        let faulty = match chunk.finish(self.digests.get(position)) {
+            ChunkVerdict::Match { faulty } => faulty,
+            ChunkVerdict::Mismatch => return Err(Failure::WrongBytes { chunk: index }),
+            ChunkVerdict::MixedMismatch => return Err(Failure::WrongMixedChunk { chunk: index }),
+        };
+        // Nothing is awaited between the call of the sink and the event: a request that is abandoned has done both or
+        // neither, so that a verified chunk is never written again.
         let permit = self.events.reserve().await;
         if let Some(index) = self.layout.chunk(index) {
             self.sink.verified(index)?;
         }
         if let Ok(permit) = permit {
-            permit.send(Event::Verified(self.request, index));
+            permit.send(RequestEvent::Verified { request: self.request, chunk: index, faulty });
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_chunk_is_either_begun_or_cut_off_never_both() {
-        let claim = Claim::new(&(5..9));
-        assert_eq!(claim.take(), Some(5));
-        assert_eq!(claim.cut(3), 6, "chunk 5 was begun");
-        assert_eq!(claim.take(), None);
-        let claim = Claim::new(&(5..9));
-        assert_eq!(claim.cut(20), 9);
-        assert_eq!(claim.cut(7), 7);
-        assert_eq!([claim.take(), claim.take(), claim.take()], [Some(5), Some(6), None]);
-        assert_eq!(claim.cut(6), 7);
     }
 }

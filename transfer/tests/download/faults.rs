@@ -12,7 +12,7 @@ use crate::world::{MIB, World};
 async fn a_server_that_alters_bytes_is_named_and_dropped_and_its_chunks_come_from_another() {
     let mut world = World::new(40 * MIB, 2).await;
     world.rogues[0].set(Behaviour::FlipBit { every: 10 * 1000 * 1000 });
-    // The honest one is slow enough that the liar is asked for much.
+    // The honest one is slow enough that the faulty one receives many requests.
     world.rogues[1].set(Behaviour::Throttle { rate: 40 * MIB });
     let report = world.download().await.unwrap();
     world.check(&report);
@@ -23,7 +23,7 @@ async fn a_server_that_alters_bytes_is_named_and_dropped_and_its_chunks_come_fro
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_nobody_but_a_liar_nothing_ever_stands_under_the_final_name() {
+async fn with_only_a_faulty_server_nothing_gets_the_final_name() {
     let mut world = World::new(4 * MIB, 1).await;
     world.rogues[0].set(Behaviour::FlipBit { every: 1000 });
     world.settings.wait = Duration::from_millis(300);
@@ -54,7 +54,7 @@ async fn a_killed_server_costs_no_more_than_its_requests_in_flight() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn from_connections_that_never_live_for_a_whole_chunk_the_file_comes_nevertheless_and_no_byte_twice() {
+async fn a_file_arrives_over_connections_too_short_for_one_chunk_and_no_byte_twice() {
     let world = World::new(3 * MIB, 1).await;
     world.rogues[0].set(Behaviour::Truncate { after: MIB * 2 / 3 });
     let report = world.download().await.unwrap();

@@ -1,4 +1,4 @@
-//! The engine against real sockets: sources of every kind of badness, and files of every awkward size.
+//! The engine against real sockets: sources with every kind of fault, and files of every awkward size.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking, in its fixtures too")]
 
@@ -6,6 +6,9 @@ mod directory;
 mod faults;
 mod fill;
 mod resume;
+mod silence;
 mod sizes;
 mod speed;
+mod tampering;
+mod unfinished;
 mod world;

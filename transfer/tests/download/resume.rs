@@ -2,12 +2,12 @@ use std::{os::unix::fs::FileExt as _, time::Duration};
 
 use ddm_transfer::{download::DownloadError, sink::SinkError};
 use testkit::rogue::{Behaviour, Rogue};
-use wire::Runs;
+use wire::ChunkSet;
 
 use crate::world::{MIB, World, asked_chunks};
 
-/// Downloads until this many chunks are verified, then interrupts.
-async fn interrupt_after(world: &mut World, chunks: u32) {
+/// Downloads until this many chunks are verified, then cancels the download.
+pub(crate) async fn interrupt_after(world: &mut World, chunks: u32) {
     world.rogues[0].set(Behaviour::Throttle { rate: 20 * MIB });
     let cancel = async {
         world.chunks_done(chunks).await;
@@ -58,29 +58,40 @@ async fn without_its_journal_or_with_a_hostile_one_a_download_resumes_by_hashing
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_part_file_of_something_else_is_neither_mixed_in_nor_overwritten_without_leave() {
+async fn a_part_file_of_something_else_is_neither_used_nor_overwritten_without_permission() {
     let foreign = r#"{"file":"01890a5d-ac96-774b-bcce-b302099a8057","size":3145728,"root":null,"verified":[[0,3]]}"#;
-    for journal in [None, Some(foreign), Some("{")] {
+    for (journal, is_download) in [(None, false), (Some(foreign), true), (Some("{"), false)] {
         let world = World::new(8 * MIB, 1).await;
         std::fs::write(world.part_path(), vec![7; 3 << 20]).unwrap();
         let beside = world.folder.path().join("file.part.journal");
         if let Some(text) = journal {
             std::fs::write(&beside, text).unwrap();
         }
-        let error = world.download().await.unwrap_err();
-        assert!(matches!(error, DownloadError::Sink(SinkError::Foreign(_))), "{error}");
-        assert_eq!(std::fs::read(world.part_path()).unwrap(), vec![7; 3 << 20]);
-        assert_eq!(std::fs::read_to_string(&beside).ok().as_deref(), journal);
-        let mut place = world.place();
-        place.replace = true;
-        let report = world.download_to(world.sources(), &place).await.unwrap();
+        let check_untouched = |error: DownloadError| {
+            match error {
+                DownloadError::Sink(SinkError::Foreign(_)) => assert!(is_download),
+                DownloadError::Sink(SinkError::NotADownload(_)) => assert!(!is_download),
+                other => panic!("{other}"),
+            }
+            assert_eq!(std::fs::read(world.part_path()).unwrap(), vec![7; 3 << 20]);
+            assert_eq!(std::fs::read_to_string(&beside).ok().as_deref(), journal);
+        };
+        check_untouched(world.download().await.unwrap_err());
+        let mut destination = world.destination();
+        destination.replace = true;
+        if !is_download {
+            // A user's own file is not replaced even with permission: that is about the final name.
+            check_untouched(world.download_to(world.sources(), &destination).await.unwrap_err());
+            continue;
+        }
+        let report = world.download_to(world.sources(), &destination).await.unwrap();
         world.check(&report);
         assert_eq!(report.resumed, 0);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_part_file_taken_away_meanwhile_is_told() {
+async fn a_part_file_removed_during_the_download_is_reported() {
     let world = World::new(8 * MIB, 1).await;
     world.rogues[0].set(Behaviour::Throttle { rate: 8 * MIB });
     let vanish = async {
@@ -94,7 +105,7 @@ async fn a_part_file_taken_away_meanwhile_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_no_source_left_it_waits_fails_clearly_and_goes_on_later() {
+async fn with_no_source_left_it_waits_fails_clearly_and_resumes_later() {
     let mut world = World::new(16 * MIB, 1).await;
     world.settings.wait = Duration::from_millis(1500);
     world.rogues[0].set(Behaviour::Throttle { rate: 16 * MIB });
@@ -115,7 +126,7 @@ async fn with_no_source_left_it_waits_fails_clearly_and_goes_on_later() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_goes_on_when_a_server_comes_back_in_time() {
+async fn it_continues_when_a_server_comes_back_in_time() {
     let mut world = World::new(16 * MIB, 1).await;
     world.rogues[0].set(Behaviour::Throttle { rate: 16 * MIB });
     let sources = world.sources();
@@ -132,7 +143,7 @@ async fn it_goes_on_when_a_server_comes_back_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_written_where_it_was_not_told_to() {
+async fn nothing_is_written_through_links_or_over_existing_files() {
     let world = World::new(2 * MIB, 1).await;
     let outside = tempfile::NamedTempFile::new().unwrap();
     std::os::unix::fs::symlink(outside.path(), world.part_path()).unwrap();
@@ -145,9 +156,9 @@ async fn nothing_is_written_where_it_was_not_told_to() {
         std::fs::remove_file(world.part_path()).unwrap();
     }
     assert_eq!(std::fs::metadata(outside.path()).unwrap().len(), 0);
-    std::fs::write(world.place().path(), "mine").unwrap();
+    std::fs::write(world.destination().path(), "mine").unwrap();
     assert!(matches!(world.download().await, Err(DownloadError::Sink(SinkError::Exists(_)))));
-    assert_eq!(std::fs::read(world.place().path()).unwrap(), b"mine");
+    assert_eq!(std::fs::read(world.destination().path()).unwrap(), b"mine");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,15 +182,15 @@ async fn a_folder_that_is_missing_is_named() {
     let error = world.download().await.unwrap_err().to_string();
     assert!(error.contains(folder.to_str().unwrap()), "{error}");
     std::fs::create_dir(&folder).unwrap();
-    assert_eq!(asked_chunks(&world, 0), Runs::new());
+    assert_eq!(asked_chunks(&world, 0), ChunkSet::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_too_small_is_noticed_before_the_first_byte() {
     let mut world = World::new(MIB, 1).await;
-    let layout = wire::Layout::of(wire::chunks::MAX_FILE_SIZE).unwrap();
+    let layout = wire::ChunkLayout::of(wire::chunks::MAX_FILE_SIZE).unwrap();
     let chunks = vec![None; usize::try_from(layout.count()).unwrap()];
-    world.manifest = wire::catalog::Manifest {
+    world.manifest = wire::catalogue::Manifest {
         size: layout.size(),
         chunk_size: layout.chunk_size(),
         sha256: None,
@@ -195,20 +206,20 @@ async fn a_disk_too_small_is_noticed_before_the_first_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_part_file_may_stand_in_a_folder_of_its_own() {
+async fn a_part_file_may_be_in_a_folder_of_its_own() {
     let world = World::new(3 * MIB, 1).await;
     let aside = tempfile::tempdir().unwrap();
-    let mut place = world.place();
-    place.partial_folder = Some(aside.path().to_owned());
-    world.check(&world.download_to(world.sources(), &place).await.unwrap());
+    let mut destination = world.destination();
+    destination.partial_folder = Some(aside.path().to_owned());
+    world.check(&world.download_to(world.sources(), &destination).await.unwrap());
     assert_eq!(std::fs::read_dir(aside.path()).unwrap().count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_existing_file_is_replaced_only_when_that_is_allowed() {
     let world = World::new(3 * MIB, 1).await;
-    std::fs::write(world.place().path(), "old").unwrap();
-    let mut place = world.place();
-    place.replace = true;
-    world.check(&world.download_to(world.sources(), &place).await.unwrap());
+    std::fs::write(world.destination().path(), "old").unwrap();
+    let mut destination = world.destination();
+    destination.replace = true;
+    world.check(&world.download_to(world.sources(), &destination).await.unwrap());
 }

@@ -1,6 +1,9 @@
 use std::time::Duration;
 
-use ddm_transfer::progress::{Snapshot, SourceState};
+use ddm_transfer::{
+    progress::{Snapshot, SourceActivity},
+    rate_limiter::RateLimiter,
+};
 use testkit::rogue::Behaviour;
 
 use crate::world::{MIB, World};
@@ -40,7 +43,7 @@ async fn several_requests_run_at_several_servers_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn my_zone_serves_alone_and_others_only_when_it_dies() {
+async fn the_own_zone_serves_alone_and_others_only_when_it_dies() {
     let mut world = World::new(24 * MIB, 2).await;
     world.rogues.iter().for_each(|rogue| rogue.set(Behaviour::Throttle { rate: 24 * MIB }));
     let mut sources = world.sources();
@@ -60,7 +63,7 @@ async fn my_zone_serves_alone_and_others_only_when_it_dies() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn progress_only_rises_and_names_every_source() {
+async fn progress_only_rises_and_lists_every_source() {
     let world = World::new(16 * MIB, 2).await;
     world.rogues.iter().for_each(|rogue| rogue.set(Behaviour::Throttle { rate: 8 * MIB }));
     let watch = async {
@@ -78,5 +81,14 @@ async fn progress_only_rises_and_names_every_source() {
     assert_eq!((middle.chunks_total, middle.bytes_total), (16, 16 * MIB));
     assert!((8 * MIB..24 * MIB).contains(&middle.rate), "{middle:?}");
     assert!(middle.remaining.is_some_and(|left| left < Duration::from_secs(2)), "{middle:?}");
-    assert!(middle.sources.iter().all(|line| line.state == SourceState::Active), "{middle:?}");
+    assert!(middle.sources.iter().all(|source| source.state == SourceActivity::Active), "{middle:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_keeps_to_its_rate_limit() {
+    let mut world = World::new(8 * MIB, 2).await;
+    world.settings.rate_limiter = RateLimiter::with_total(8 * MIB);
+    let report = world.download().await.unwrap();
+    world.check(&report);
+    assert!(report.elapsed > Duration::from_millis(800), "{report:?}");
 }

@@ -1,20 +1,17 @@
-//! A file, the rogues that serve it, and a folder to download into.
+//! The fixture of a download: a file, the rogue servers that serve it, and a folder to download into.
 
 use std::{
     path::PathBuf,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use ddm_transfer::{
-    download::{Directory, DownloadError, Engine, Job, Report, Settings, Update, Why},
+    download::{Directory, DownloadError, DownloadPlan, Engine, RefreshReason, Report, Settings, Update},
     progress::{Notice, Progress},
-    sink::{Place, Sink},
+    sink::{Destination, Sink},
     source::{Source, client_builder},
 };
 use jiff::Timestamp;
@@ -22,9 +19,9 @@ use testkit::rogue::Rogue;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use wire::{
-    Digest, FileId, Layout, Runs, TokenId,
-    catalog::{IssuedToken, Location, Manifest},
-    token::{Kind, Token},
+    ChunkLayout, ChunkSet, Digest, FileId, TokenId,
+    catalogue::{IssuedToken, Location, Manifest},
+    token::{Token, TokenKind},
 };
 
 pub(crate) const MIB: u64 = 1 << 20;
@@ -35,34 +32,32 @@ pub(crate) struct World {
     pub(crate) rogues: Vec<Rogue>,
     pub(crate) folder: tempfile::TempDir,
     pub(crate) settings: Settings,
-    pub(crate) directory: Arc<Answers>,
+    pub(crate) directory: Arc<FixedDirectory>,
     pub(crate) token: IssuedToken,
     pub(crate) cancel: CancellationToken,
     pub(crate) progress: Progress,
     notices: mpsc::Receiver<Notice>,
 }
 
-/// A directory that gives the same answer every time, and counts.
+/// A directory that gives the same answer every time, and records the requests.
 #[derive(Default)]
-pub(crate) struct Answers {
+pub(crate) struct FixedDirectory {
     pub(crate) update: Mutex<Option<Update>>,
-    /// Said once, unasked.
-    pub(crate) news: Mutex<Option<Update>>,
-    pub(crate) asked: Mutex<Vec<Why>>,
-    pub(crate) count: AtomicU32,
+    /// Sent once, unsolicited.
+    pub(crate) unsolicited: Mutex<Option<Update>>,
+    pub(crate) asked: Mutex<Vec<RefreshReason>>,
 }
 
 #[async_trait]
-impl Directory for Answers {
-    async fn refresh(&self, why: Why) -> Result<Update, Box<dyn std::error::Error + Send + Sync>> {
-        self.asked.lock().unwrap().push(why);
-        self.count.fetch_add(1, Ordering::Relaxed);
+impl Directory for FixedDirectory {
+    async fn refresh(&self, reason: RefreshReason) -> Result<Update, Box<dyn std::error::Error + Send + Sync>> {
+        self.asked.lock().unwrap().push(reason);
         self.update.lock().unwrap().clone().ok_or_else(|| "the info-server is down".into())
     }
 
-    async fn news(&self) -> Update {
-        let news = self.news.lock().unwrap().take();
-        match news {
+    async fn updates(&self) -> Update {
+        let unsolicited = self.unsolicited.lock().unwrap().take();
+        match unsolicited {
             Some(update) => update,
             None => std::future::pending().await,
         }
@@ -71,13 +66,18 @@ impl Directory for Answers {
 
 pub(crate) fn token(lifetime: Duration) -> IssuedToken {
     let expires_at = Timestamp::now() + lifetime;
-    IssuedToken { token: Token::generate(Kind::Download), token_id: TokenId::new(), expires_at }
+    IssuedToken {
+        token: Token::generate(TokenKind::Download),
+        token_id: TokenId::new(),
+        expires_at,
+        lifetime_s: Some(lifetime.as_secs()),
+    }
 }
 
 impl World {
-    /// A file of `size` bytes on that many honest rogues.
+    /// Creates a file of `size` bytes on that many honest rogues.
     pub(crate) async fn new(size: u64, servers: usize) -> Self {
-        let layout = Layout::of(size).unwrap();
+        let layout = ChunkLayout::of(size).unwrap();
         let content: Bytes = (0..size).map(|n| u8::try_from((n ^ (n >> 8) ^ (n >> 16)) & 0xff).unwrap()).collect();
         let part = |range: std::ops::Range<u64>| {
             &content[usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap()]
@@ -110,20 +110,20 @@ impl World {
         }
     }
 
-    pub(crate) fn layout(&self) -> Layout {
+    pub(crate) fn layout(&self) -> ChunkLayout {
         self.manifest.check().unwrap()
     }
 
-    pub(crate) fn place(&self) -> Place {
+    pub(crate) fn destination(&self) -> Destination {
         let folder = self.folder.path().to_owned();
-        Place { folder, name: "file".parse().unwrap(), partial_folder: None, replace: false }
+        Destination { folder, name: "file".parse().unwrap(), partial_folder: None, replace: false }
     }
 
     pub(crate) fn part_path(&self) -> PathBuf {
-        self.place().part_path()
+        self.destination().part_path()
     }
 
-    /// The `n`-th rogue as a source of everything.
+    /// Returns the `n`-th rogue as a source of the whole file.
     pub(crate) fn source(&self, n: usize) -> Source {
         let server = format!("rogue-{n}").parse().unwrap();
         let (zone, url) = ("a".parse().unwrap(), self.rogues[n].url());
@@ -139,22 +139,26 @@ impl World {
     }
 
     pub(crate) async fn download_from(&self, sources: Vec<Source>) -> Result<Report, DownloadError> {
-        self.download_to(sources, &self.place()).await
+        self.download_to(sources, &self.destination()).await
     }
 
-    pub(crate) async fn download_to(&self, sources: Vec<Source>, place: &Place) -> Result<Report, DownloadError> {
+    pub(crate) async fn download_to(
+        &self,
+        sources: Vec<Source>,
+        destination: &Destination,
+    ) -> Result<Report, DownloadError> {
         let engine = self.engine();
-        within(engine.download(self.job(sources), place)).await
+        within(engine.download(self.plan(sources), destination)).await
     }
 
-    /// Downloads what is not `held` into a sink.
-    pub(crate) async fn fill(&self, sink: Arc<dyn Sink>, held: Runs) -> Result<Report, DownloadError> {
+    /// Downloads the chunks that are not in `held` into a sink.
+    pub(crate) async fn fill(&self, sink: Arc<dyn Sink>, held: ChunkSet) -> Result<Report, DownloadError> {
         let engine = self.engine();
-        within(engine.fill(self.job(self.sources()), sink, held)).await
+        within(engine.fill(self.plan(self.sources()), sink, held)).await
     }
 
-    fn job(&self, sources: Vec<Source>) -> Job {
-        Job { manifest: self.manifest.clone(), sources, token: self.token.clone() }
+    fn plan(&self, sources: Vec<Source>) -> DownloadPlan {
+        DownloadPlan { manifest: self.manifest.clone(), sources, token: self.token.clone() }
     }
 
     fn engine(&self) -> Engine {
@@ -167,12 +171,12 @@ impl World {
         }
     }
 
-    /// The finished file is right, nothing else is in the folder, and the report adds up.
+    /// Checks that the finished file is right, that nothing else is in the folder, and that the report adds up.
     pub(crate) fn check(&self, report: &Report) {
         let names: Vec<_> =
             std::fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["file"]);
-        assert!(std::fs::read(self.place().path()).unwrap() == self.content, "wrong bytes under the final name");
+        assert!(std::fs::read(self.destination().path()).unwrap() == self.content, "wrong bytes under the final name");
         assert_eq!(report.resumed + report.fetched, report.size);
         assert_eq!(report.size, self.manifest.size);
         let shares: u32 = report.sources.iter().map(|source| source.share_permille).sum();
@@ -181,9 +185,9 @@ impl World {
         assert_eq!((view.bytes_done, view.chunks_done), (view.bytes_total, view.chunks_total));
     }
 
-    /// Nothing stands under the final name.
+    /// Checks that no file has the final name.
     pub(crate) fn check_unfinished(&self) {
-        assert!(!self.place().path().exists());
+        assert!(!self.destination().path().exists());
     }
 
     pub(crate) fn notices(&mut self) -> Vec<Notice> {
@@ -199,10 +203,10 @@ impl World {
 }
 
 async fn within<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), work).await.expect("it hangs")
+    tokio::time::timeout(Duration::from_secs(60), work).await.expect("the download hangs")
 }
 
-/// The chunks that requests to a rogue touched.
-pub(crate) fn asked_chunks(world: &World, n: usize) -> Runs {
+/// Returns the chunks that requests to a rogue covered.
+pub(crate) fn asked_chunks(world: &World, n: usize) -> ChunkSet {
     world.rogues[n].asked().into_iter().map(|asked| world.layout().run_of_bytes(asked.range)).collect()
 }

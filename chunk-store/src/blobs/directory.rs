@@ -1,0 +1,409 @@
+//! The folders that hold blobs. Every name in them is a file's id, so that nothing from outside becomes a path.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io,
+    ops::Range,
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use lifecycle::{
+    data_folder::{DataFolder, FolderReplaced, FolderWatch},
+    folder_lock::{FolderLock, LOCK_FILE_NAME},
+};
+use rustix::fs::FallocateFlags;
+use wire::FileId;
+
+use crate::{
+    Reserve,
+    volume::ballast::{BALLAST_BYTES, Ballast},
+};
+
+/// Space that a new blob takes at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allocation {
+    /// That of the whole file: no later write fails for lack of space.
+    Full,
+    /// None: only some chunks of the file are going to be stored.
+    Sparse,
+}
+
+/// The folders of one store, and the lock that keeps other processes away from them.
+#[derive(Debug)]
+pub struct BlobDirectory {
+    files: PathBuf,
+    partial: PathBuf,
+    /// Space that stays free.
+    reserve: Reserve,
+    /// The lock, unless this process works beside its owner.
+    lock: Option<FolderLock>,
+    /// A file of the folder, which is on its volume.
+    volume_file: File,
+    watch: FolderWatch,
+    ballast: Ballast,
+}
+
+/// Sizes of a blob on disk, where it exists.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BlobSizes {
+    pub(crate) complete: Option<u64>,
+    pub(crate) partial: Option<u64>,
+}
+
+/// Identity of a file on this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Inode {
+    device: u64,
+    number: u64,
+}
+
+impl Inode {
+    pub(crate) fn of(found: &fs::Metadata) -> Self {
+        Self { device: found.dev(), number: found.ino() }
+    }
+}
+
+/// Bytes of the volume that are free, and those of them that stay free.
+struct VolumeSpace {
+    free: u64,
+    reserved: u64,
+}
+
+impl BlobDirectory {
+    /// Locks a data folder; makes it at the first start.
+    ///
+    /// # Errors
+    /// With what is wrong and what to do about it.
+    pub fn create_and_lock(folder: &DataFolder<'_>, partial: &Path) -> anyhow::Result<Self> {
+        folder.prepare()?;
+        let data = folder.path;
+        let lock = FolderLock::acquire(data)?;
+        let files = data.join("files");
+        create_folder(&files)?;
+        create_folder(partial)?;
+        let device = |path: &Path| fs::metadata(path).map(|found| found.dev());
+        anyhow::ensure!(
+            device(&files)? == device(partial)?,
+            "--partial-dir {} is on another file system than --data {}: choose one on the same, as complete files are renamed",
+            partial.display(),
+            data.display()
+        );
+        sync_folder(data)?;
+        let (watch, ballast) = (FolderWatch::new(data, &[LOCK_FILE_NAME])?, Ballast::new(data));
+        let reserve = Reserve::default();
+        let volume_file = lock.file().try_clone()?;
+        Ok(Self { files, partial: partial.to_owned(), reserve, lock: Some(lock), volume_file, watch, ballast })
+    }
+
+    /// Opens the folders without the lock, which a running process may hold: to read, and for blobs that it does not use.
+    ///
+    /// # Errors
+    /// When no store was ever made there.
+    pub fn open_unlocked(data: &Path, partial: &Path) -> io::Result<Self> {
+        let volume_file = File::open(data.join(LOCK_FILE_NAME))?;
+        let (files, watch) = (data.join("files"), FolderWatch::new(data, &[LOCK_FILE_NAME])?);
+        let (reserve, ballast) = (Reserve::default(), Ballast::new(data));
+        Ok(Self { files, partial: partial.to_owned(), reserve, lock: None, volume_file, watch, ballast })
+    }
+
+    /// Watches further files of the owner in the data folder: see [`Self::check`].
+    ///
+    /// # Errors
+    /// When one of them cannot be read.
+    pub fn watch_files(mut self, data: &Path, names: &[&str]) -> io::Result<Self> {
+        self.watch = FolderWatch::new(data, &[&[LOCK_FILE_NAME], names].concat())?;
+        Ok(self)
+    }
+
+    /// Checks that the data folder and the watched files in it are those of the start. Otherwise what is written now is not
+    /// there after a restart.
+    ///
+    /// # Errors
+    /// When another folder is there, or none.
+    pub fn check(&self) -> Result<(), FolderReplaced> {
+        self.watch.check()
+    }
+
+    /// The same, for a step that works with names.
+    fn check_io(&self) -> io::Result<()> {
+        self.check().map_err(io::Error::other)
+    }
+
+    /// Sets the part of the volume that stays free.
+    #[must_use]
+    pub fn with_reserve(mut self, reserve: Reserve) -> Self {
+        self.reserve = reserve;
+        self
+    }
+
+    /// Returns true if the lock keeps other processes away.
+    pub fn is_locked(&self) -> bool {
+        self.lock.as_ref().is_some_and(FolderLock::is_effective)
+    }
+
+    /// Creates the file of a blob. The remains of an earlier attempt are replaced.
+    pub(crate) fn create(&self, id: FileId, size: u64, allocation: Allocation) -> io::Result<()> {
+        // Some file systems fill the disk before they notice that it is too small.
+        if allocation == Allocation::Full && self.free_bytes()? < size {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.make_partial_folder()?;
+        let path = self.partial_path(id);
+        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
+        let created = match allocation {
+            Allocation::Full => preallocate(&file, size),
+            Allocation::Sparse => file.set_len(size),
+        };
+        let created = created.and_then(|()| file.sync_all()).and_then(|()| sync_folder(&self.partial));
+        if created.is_err() {
+            // Releases the space; a second failure adds nothing.
+            let _ = fs::remove_file(&path);
+        }
+        created
+    }
+
+    /// Opens a blob, complete or partial; `None` when there is none.
+    ///
+    /// # Errors
+    /// When it exists and cannot be opened.
+    pub fn open(&self, id: FileId) -> io::Result<Option<File>> {
+        let partial = OpenOptions::new().read(true).write(true).open(self.partial_path(id));
+        match absent(partial)? {
+            Some(file) => Ok(Some(file)),
+            None => self.open_final(id),
+        }
+    }
+
+    /// Opens a complete blob, also to write: a chunk that turns out to be corrupt is fetched again.
+    fn open_final(&self, id: FileId) -> io::Result<Option<File>> {
+        let path = self.final_path(id);
+        match OpenOptions::new().read(true).write(true).open(&path) {
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied) =>
+            {
+                absent(File::open(path))
+            }
+            opened => absent(opened),
+        }
+    }
+
+    /// Returns true if a blob of `size` exists, complete or partial.
+    pub(crate) fn has(&self, id: FileId, size: u64) -> io::Result<bool> {
+        let has_size = |found: BlobSizes| found.partial.or(found.complete) == Some(size);
+        // Twice: it may be moved between the two look-ups of one call.
+        Ok(has_size(self.sizes(id)?) || has_size(self.sizes(id)?))
+    }
+
+    /// Returns the file under the name of a blob, complete or partial, as [`Self::open`] would open it.
+    pub(crate) fn inode(&self, id: FileId) -> io::Result<Option<Inode>> {
+        let look = |path: &Path| Ok::<_, io::Error>(absent(fs::metadata(path))?.map(|found| Inode::of(&found)));
+        Ok(match look(&self.partial_path(id))? {
+            Some(inode) => Some(inode),
+            None => look(&self.final_path(id))?,
+        })
+    }
+
+    /// Moves a blob that is not complete any more back to the partial ones.
+    pub(crate) fn reopen(&self, id: FileId) -> io::Result<()> {
+        let path = self.final_path(id);
+        self.make_partial_folder()?;
+        if absent(fs::rename(&path, self.partial_path(id)))?.is_some() {
+            sync_folder(&self.partial)?;
+            sync_folder(path.parent().unwrap_or(&self.files))?;
+        }
+        Ok(())
+    }
+
+    /// Releases the space of `bytes` of a partial blob: nothing that counts is there.
+    pub(crate) fn release(&self, id: FileId, bytes: &[Range<u64>]) -> io::Result<()> {
+        let Some(file) = absent(OpenOptions::new().write(true).open(self.partial_path(id)))? else { return Ok(()) };
+        for range in bytes.iter().filter(|range| !range.is_empty()) {
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            match rustix::fs::fallocate(&file, flags, range.start, range.end - range.start) {
+                Err(rustix::io::Errno::OPNOTSUPP) => return Ok(()),
+                released => released?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves a complete blob to its final place.
+    pub(crate) fn complete(&self, id: FileId) -> io::Result<()> {
+        self.check_io()?;
+        let path = self.final_path(id);
+        let shard = path.parent().unwrap_or(&self.files);
+        if !shard.exists() {
+            fs::create_dir_all(shard)?;
+            sync_folder(&self.files)?;
+        }
+        // Without a partial blob it was moved before.
+        if absent(fs::rename(self.partial_path(id), &path))?.is_none() {
+            fs::metadata(&path)?;
+        }
+        sync_folder(shard)?;
+        sync_folder(&self.partial)
+    }
+
+    /// Removes a blob, complete or partial; false when there was none.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn remove(&self, id: FileId) -> io::Result<bool> {
+        self.check_io()?;
+        let partial = absent(fs::remove_file(self.partial_path(id)))?;
+        let complete = absent(fs::remove_file(self.final_path(id)))?;
+        Ok(partial.is_some() || complete.is_some())
+    }
+
+    /// Removes what was begun of a blob that is complete.
+    pub(crate) fn remove_partial(&self, id: FileId) -> io::Result<()> {
+        self.check_io()?;
+        absent(fs::remove_file(self.partial_path(id))).map(drop)
+    }
+
+    /// Opens a blob without a record to read it, a complete one first.
+    pub(crate) fn open_stray(&self, id: FileId) -> io::Result<Option<File>> {
+        match absent(File::open(self.final_path(id)))? {
+            Some(file) => Ok(Some(file)),
+            None => absent(File::open(self.partial_path(id))),
+        }
+    }
+
+    /// Returns the sizes on disk of a blob.
+    pub(crate) fn sizes(&self, id: FileId) -> io::Result<BlobSizes> {
+        let size = |path: &Path| Ok::<_, io::Error>(absent(fs::metadata(path))?.map(|found| found.len()));
+        Ok(BlobSizes { complete: size(&self.final_path(id))?, partial: size(&self.partial_path(id))? })
+    }
+
+    /// Returns the partial blobs; files with other names are ignored.
+    pub(crate) fn partials(&self) -> io::Result<Vec<FileId>> {
+        ids(&self.partial)
+    }
+
+    /// Returns the complete blobs.
+    pub(crate) fn completes(&self) -> io::Result<Vec<FileId>> {
+        let mut found = Vec::new();
+        for shard in fs::read_dir(&self.files)? {
+            let shard = shard?;
+            if shard.file_type()?.is_dir() {
+                found.extend(ids(&shard.path())?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Returns the bytes that can still be stored above the reserve.
+    ///
+    /// # Errors
+    /// When the volume's free space cannot be read.
+    pub fn free_bytes(&self) -> io::Result<u64> {
+        let space = self.space()?;
+        Ok(space.free.saturating_sub(space.reserved))
+    }
+
+    /// Returns true if less space is free than the reserve.
+    pub(crate) fn is_below_reserve(&self) -> io::Result<bool> {
+        let space = self.space()?;
+        Ok(space.free < space.reserved)
+    }
+
+    fn space(&self) -> io::Result<VolumeSpace> {
+        // The folders may have been removed; the lock is on the same file system and is open.
+        let found = rustix::fs::fstatvfs(&self.volume_file)?;
+        let of = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Ok(VolumeSpace { free: of(found.f_bavail), reserved: self.reserve.of(of(found.f_blocks)) })
+    }
+
+    /// Sets space aside for removals, where there is plenty.
+    pub(crate) fn set_ballast_aside(&self) -> io::Result<()> {
+        self.check_io()?;
+        self.ballast.set_aside(self.space()?.free)
+    }
+
+    /// Gives up the space that was set aside for removals; false when there was none.
+    ///
+    /// # Errors
+    /// When it cannot be given up.
+    pub fn release_ballast(&self) -> io::Result<bool> {
+        self.check_io()?;
+        self.ballast.release()
+    }
+
+    /// Gives up the space that was set aside if next to nothing is free: a database opens only with some.
+    ///
+    /// # Errors
+    /// When the volume's free space cannot be read, or the space not be given up.
+    pub fn release_ballast_if_full(&self) -> io::Result<bool> {
+        Ok(self.space()?.free < BALLAST_BYTES / 2 && self.release_ballast()?)
+    }
+
+    /// Writes and syncs a few bytes.
+    pub(crate) fn probe(&self) -> io::Result<()> {
+        self.make_partial_folder()?;
+        // Without a name: nothing is left of it, and it never shows among the blobs.
+        let file = tempfile::tempfile_in(&self.partial)?;
+        file.write_all_at(b"ok", 0).and_then(|()| file.sync_data())
+    }
+
+    /// Makes the folder of partial blobs, which may have been removed while the process runs. Not on another disk: if the
+    /// data folder lost its disk, the names in it lead to the one below.
+    fn make_partial_folder(&self) -> io::Result<()> {
+        self.check_io()?;
+        fs::create_dir_all(&self.partial)
+    }
+
+    fn partial_path(&self, id: FileId) -> PathBuf {
+        self.partial.join(id.to_string())
+    }
+
+    /// Returns the path of a complete blob. The end of a version 7 UUID is random, so its last two digits spread the blobs
+    /// evenly.
+    fn final_path(&self, id: FileId) -> PathBuf {
+        let name = id.to_string();
+        let shard = name.get(name.len().saturating_sub(2)..).unwrap_or("00").to_owned();
+        self.files.join(shard).join(name)
+    }
+}
+
+fn create_folder(path: &Path) -> anyhow::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o750)
+        .create(path)
+        .with_context(|| format!("cannot make the folder {}", path.display()))
+}
+
+/// Reserves the space now, so that a full disk is noticed here and not in the middle of a chunk.
+fn preallocate(file: &File, size: u64) -> io::Result<()> {
+    if size == 0 {
+        return Ok(());
+    }
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size) {
+        Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(size),
+        other => Ok(other?),
+    }
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Turns "not found" into `None`.
+fn absent<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns the ids among the names in a folder.
+fn ids(folder: &Path) -> io::Result<Vec<FileId>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        found.extend(entry?.file_name().to_str().and_then(|name| name.parse::<FileId>().ok()));
+    }
+    Ok(found)
+}

@@ -1,0 +1,233 @@
+//! Arguments of the commands for files, servers and sessions.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Subcommand};
+use wire::{ServerId, SessionId, Zone, account::Role};
+
+use super::DownloadOptions;
+use crate::{entry_ref::EntryRef, target::Target};
+
+/// Arguments of `metalink`.
+#[derive(Debug, Clone, Args)]
+pub struct Metalink {
+    /// File: an id, the beginning of one, or a name
+    pub file: EntryRef,
+    /// Folder or file name to write to; - is standard output [default: standard output]
+    #[arg(short, long, value_name = "PATH")]
+    pub output: Option<PathBuf>,
+    /// Replace an existing file
+    #[arg(short = 'f', long, requires = "output")]
+    pub replace: bool,
+}
+
+/// Arguments of `get`.
+#[derive(Debug, Clone, Args)]
+pub struct Get {
+    /// Files, each by its id, the beginning of one, or its name; also URLs and ddm:// links
+    #[arg(required_unless_present = "input", value_name = "FILE")]
+    pub targets: Vec<Target>,
+    /// File with one id, name, URL or link per line, as if they were arguments; - reads standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+    /// Downloads that run at the same time
+    #[arg(long, env = "DDM_PARALLEL", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=16), value_name = "COUNT")]
+    pub parallel: u8,
+    /// Options of every download.
+    #[command(flatten)]
+    pub options: DownloadOptions,
+    /// Parallel requests per server
+    #[arg(long, env = "DDM_CONNECTIONS", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64), value_name = "COUNT")]
+    pub connections: u16,
+}
+
+/// Arguments of `sessions`.
+#[derive(Debug, Clone, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Sessions {
+    /// End all sessions except this one
+    #[arg(long)]
+    pub others: bool,
+    /// Action [default: list the sessions]
+    #[command(subcommand)]
+    pub command: Option<SessionsCommand>,
+}
+
+/// Actions on one session.
+#[derive(Debug, Clone, Subcommand)]
+pub enum SessionsCommand {
+    /// End one session
+    Close {
+        /// Session id
+        session: SessionId,
+    },
+}
+
+/// Arguments of `list`.
+#[derive(Debug, Clone, Args)]
+pub struct List {
+    /// Show only files whose name contains this text
+    pub part: Option<String>,
+    /// Maximum number of files, newest first
+    #[arg(long, default_value_t = 1000, value_name = "COUNT")]
+    pub limit: u32,
+}
+
+/// Arguments of `publish`.
+#[derive(Debug, Clone, Args)]
+pub struct Publish {
+    /// Files to publish
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Servers that must store a file before it is published [default: set by the info-server]
+    #[arg(long, value_name = "COUNT")]
+    pub quorum: Option<u32>,
+    /// Replicas to keep: per zone with --zones, else in total [default: set by the info-server]
+    #[arg(long, value_name = "COUNT")]
+    pub replicas: Option<u32>,
+    /// Zones to keep replicas in, and no others, e.g. eu,us [default: set by the info-server]
+    #[arg(long, value_delimiter = ',', value_name = "ZONE")]
+    pub zones: Option<Vec<Zone>>,
+    /// Wait until every replica is complete and verified; exit with status 1 if the time runs out [default without a
+    /// time: 10m]
+    #[arg(long, value_parser = lifecycle::settings::duration, num_args = 0..=1, require_equals = true, default_missing_value = "10m", value_name = "TIME")]
+    pub wait: Option<Duration>,
+    /// Name to publish under (single file only) [default: the file's name]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<wire::FileName>,
+    /// Publish content that is published already once more, as another entry
+    #[arg(long)]
+    pub again: bool,
+    /// Media type, e.g. application/gzip
+    #[arg(long, value_name = "TYPE")]
+    pub media_type: Option<String>,
+}
+
+/// Arguments of `preheat`. The zone is the one of `--zone`.
+#[derive(Debug, Clone, Args)]
+pub struct Preheat {
+    /// File: an id, the beginning of one, or a name
+    pub file: EntryRef,
+    /// Replicas to keep in the zone [default: set by the info-server]
+    #[arg(long, value_name = "COUNT")]
+    pub replicas: Option<u32>,
+    /// Wait until the zone's replicas are complete and verified; exit with status 1 if the time runs out [default
+    /// without a time: 10m]
+    #[arg(long, value_parser = lifecycle::settings::duration, num_args = 0..=1, require_equals = true, default_missing_value = "10m", value_name = "TIME")]
+    pub wait: Option<Duration>,
+    /// Want the file in the zone no more, unless its policy names the zone
+    #[arg(long, conflicts_with_all = ["replicas", "wait"])]
+    pub undo: bool,
+}
+
+/// Arguments of `policy`.
+#[derive(Debug, Clone, Args)]
+pub struct Policy {
+    /// File: an id, the beginning of one, or a name
+    pub file: EntryRef,
+    /// Replicas to keep: in each zone of the policy, or in total if it names none
+    #[arg(long, value_name = "COUNT")]
+    pub replicas: Option<u32>,
+    /// Zones to keep replicas in, and no others, e.g. eu,us; zones added with preheat end as well
+    #[arg(long, value_delimiter = ',', value_name = "ZONE")]
+    pub zones: Option<Vec<Zone>>,
+    /// Keep replicas in any zones
+    #[arg(long, conflicts_with = "zones")]
+    pub anywhere: bool,
+    /// Show the replicas that would be dropped and added, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Ask no question
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// Arguments of `rename`.
+#[derive(Debug, Clone, Args)]
+pub struct Rename {
+    /// File: an id, the beginning of one, or a name
+    pub file: EntryRef,
+    /// New name
+    pub name: wire::FileName,
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, Clone, Args)]
+pub struct Verify {
+    /// Local files; if the last one does not exist here, it names the published file to compare with
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<String>,
+    /// Published file to compare with: an id, the beginning of one, or a name [default: the one of the same name]
+    #[arg(long, value_name = "ID")]
+    pub id: Option<EntryRef>,
+    /// Fetch the chunks that are wrong, and write them into the file
+    #[arg(long)]
+    pub repair: bool,
+    /// Print only files that are wrong
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// Arguments of `watch`.
+#[derive(Debug, Clone, Args)]
+pub struct Watch {
+    /// File or job: an id, the beginning of one, or a name
+    pub entry: EntryRef,
+}
+
+/// Arguments of `users`.
+#[derive(Debug, Clone, Args)]
+pub struct Users {
+    /// Action [default: list]
+    #[command(subcommand)]
+    pub command: Option<UsersCommand>,
+}
+
+/// Actions on accounts.
+#[derive(Debug, Clone, Subcommand)]
+pub enum UsersCommand {
+    /// List the accounts
+    List,
+    /// Add an account; its password is asked for, or read from standard input
+    Add {
+        /// E-mail of the account
+        email: String,
+        /// Rights of the account
+        #[arg(long, value_parser = lifecycle::settings::role(), default_value_t = Role::Reader)]
+        role: Role,
+    },
+    /// Shut an account and end its sessions
+    Disable {
+        /// E-mail of the account
+        email: String,
+        /// Open the account again
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Give an account a new password and end its sessions
+    Passwd {
+        /// E-mail of the account
+        email: String,
+    },
+    /// Give an account another role
+    Role {
+        /// E-mail of the account
+        email: String,
+        /// Rights of the account
+        #[arg(value_parser = lifecycle::settings::role())]
+        role: Role,
+    },
+}
+
+/// Arguments of `drain`.
+#[derive(Debug, Clone, Args)]
+pub struct Drain {
+    /// Server id
+    pub server: ServerId,
+    /// Wait until the server can be stopped; exit with status 1 if the time runs out [default without a time: 1h]
+    #[arg(long, value_parser = lifecycle::settings::duration, num_args = 0..=1, require_equals = true, default_missing_value = "1h", value_name = "TIME", conflicts_with = "undo")]
+    pub wait: Option<Duration>,
+    /// Stop draining: the server accepts files again
+    #[arg(long)]
+    pub undo: bool,
+}

@@ -1,0 +1,6 @@
+//! Files fetched from other file servers.
+
+mod held_chunks;
+mod replication_error;
+pub(crate) mod replicator;
+mod source_tracker;

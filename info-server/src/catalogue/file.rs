@@ -1,0 +1,88 @@
+//! Catalogue entries as values.
+
+use jiff::Timestamp;
+use wire::{
+    ChunkLayout, ChunkSet, Digest, FileId, FileName, JobId,
+    catalogue::{FileState, FileSummary},
+};
+
+use crate::error::{Result, invalid};
+
+/// A catalogue entry.
+#[derive(Debug, Clone)]
+pub struct File {
+    /// Its id.
+    pub id: FileId,
+    /// Its name.
+    pub name: FileName,
+    /// Its chunks.
+    pub layout: ChunkLayout,
+    /// Media type of its content.
+    pub media_type: Option<String>,
+    /// Its state.
+    pub state: FileState,
+    /// Replicas needed before it counts as published.
+    pub quorum: u32,
+    /// Row id of the account that announced it.
+    pub owner: i64,
+    /// Time of the announcement.
+    pub created_at: Timestamp,
+    /// Its content, once it is committed.
+    pub content: Option<Content>,
+    /// The job that makes it: its requesters alone see the file.
+    pub job: Option<JobId>,
+    /// Chunks that no file server holds any more.
+    pub lost_chunks: ChunkSet,
+}
+
+/// The content of a committed file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Content {
+    /// SHA-256 of all bytes.
+    pub sha256: Digest,
+    /// SHA-256 of the concatenated chunk digests.
+    pub root: Digest,
+}
+
+/// The catalogue's answer about a file that a server holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CatalogueStatus {
+    /// The server may keep it.
+    Wanted,
+    /// It was deleted, or the server was released from it.
+    Unwanted,
+    /// There is no such file.
+    Unknown,
+}
+
+/// Returns the content that digests of chunks and of the whole describe; refuses digests that cannot belong together.
+pub(crate) fn content_of(layout: ChunkLayout, chunks: &[Digest], sha256: Digest) -> Result<Content> {
+    if usize::try_from(layout.count())? != chunks.len() {
+        return Err(invalid(format!("this file has {} chunks, the body lists {}", layout.count(), chunks.len())));
+    }
+    let known = match chunks {
+        [] => Some(Digest::of(b"")),
+        [only] => Some(*only),
+        _ => None,
+    };
+    if known.is_some_and(|known| sha256 != known) {
+        return Err(invalid("sha256 does not fit the chunks"));
+    }
+    Ok(Content { sha256, root: Digest::root_of(chunks) })
+}
+
+/// Returns the file as lists show it.
+pub(crate) fn summary(file: File, live_replicas: u32) -> FileSummary {
+    FileSummary {
+        id: file.id,
+        name: file.name,
+        size: file.layout.size(),
+        sha256: file.content.map(|content| content.sha256),
+        chunk_size: file.layout.chunk_size(),
+        state: file.state,
+        media_type: file.media_type,
+        created_at: file.created_at,
+        live_replicas,
+        lost_chunks: file.lost_chunks.len(),
+    }
+}

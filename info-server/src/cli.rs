@@ -1,0 +1,153 @@
+//! The command line: the server itself, and what an operator does on the machine that keeps the catalogue.
+
+pub mod audit;
+pub mod orphans;
+pub mod queue;
+pub mod secrets;
+pub mod user;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+use lifecycle::{
+    Shutdown,
+    shutdown::{GRACE, note_hangups},
+    telemetry::Telemetry,
+};
+use wire::ServerId;
+
+use crate::{
+    app::App,
+    cli::{audit::AuditArgs, orphans::OrphanArgs, user::UserCommand},
+    config::Config,
+    maintenance::backup,
+};
+
+const CONFIG_FILE: &str = "/etc/ddm/info-server.toml";
+
+/// DDM's info-server: accounts, catalogue and placement, download tokens.
+#[derive(Debug, Parser)]
+#[command(name = "ddm-info-server", version, about)]
+pub struct CommandLine {
+    /// Settings of the server.
+    #[command(flatten)]
+    pub config: Config,
+    /// Settings of the log.
+    #[command(flatten)]
+    pub telemetry: Telemetry,
+    /// The command; without one the server runs.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Commands beside the server.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server (the default)
+    Serve,
+    /// Make and change accounts
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Show the audit log, newest first
+    Audit(AuditArgs),
+    /// Copy the catalogue into one new file, checked and synced; the server may run meanwhile
+    Backup {
+        /// The file to make; it must not exist. It holds no secret in clear: keep the join secret with your other secrets
+        path: PathBuf,
+    },
+    /// Put a backup into the folder of --data, with the server stopped; file servers then follow its catalogue
+    ///
+    /// All sessions and tokens are ended: what was ended after the backup must not come back. Files that were published after it are
+    /// unknown: file servers keep their bytes and do not serve them (see 'ddm-file-server unknown').
+    Restore {
+        /// The backup
+        path: PathBuf,
+        /// Replace the present catalogue, which is kept under another name
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Ask the server on this machine whether it is ready; exit status 1 if not
+    Healthcheck,
+    /// Make the secrets of a deployment: of info-server, file servers and RabbitMQ, each in a folder of its own
+    Secrets {
+        /// Folder in which to make `info`, `provider` and `broker`; existing secrets stay
+        folder: PathBuf,
+        /// Host and port at which RabbitMQ will be reached
+        #[arg(long, default_value = "broker:5672", value_name = "HOST:PORT")]
+        broker: String,
+    },
+    /// Show the files that file servers hold and the catalogue does not list: they are kept but not served until an operator removes or
+    /// adopts them ('ddm-file-server unknown' on the server's machine)
+    Unknown(OrphanArgs),
+    /// Delete the queue of a file server that is gone for good from the broker of --amqp or --amqp-file. A server that comes back
+    /// makes its queue anew and reads the events that it missed
+    DropQueue {
+        /// The server's id
+        server: ServerId,
+    },
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// Prints the completion script.
+pub fn print_completions(shell: Shell) {
+    clap_complete::generate(shell, &mut CommandLine::command(), "ddm-info-server", &mut io::stdout());
+}
+
+/// Runs the program: parses the command line, then serves or runs one command.
+///
+/// It is no `async fn`, so that all that it awaits is compiled once, in this crate, and not again in the program.
+pub fn main() -> ExitCode {
+    let line = match lifecycle::settings::parse::<CommandLine>(Some(Path::new(CONFIG_FILE))) {
+        Ok(line) => line,
+        Err(error) => return lifecycle::settings::explain(&error),
+    };
+    match tokio::runtime::Runtime::new().map_err(Into::into).and_then(|runtime| runtime.block_on(run(line))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ddm-info-server: {}", wire::name::escaped_lines(&format!("{error:#}")));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(line: CommandLine) -> anyhow::Result<()> {
+    match line.command {
+        Some(Command::Completions { shell }) => {
+            print_completions(shell);
+            return Ok(());
+        }
+        Some(Command::User(user)) => return user::run(user, &line.config).await,
+        Some(Command::Audit(args)) => return audit::print(args, &line.config).await,
+        Some(Command::Backup { path }) => return backup::back_up(&path, &line.config).await,
+        Some(Command::Restore { path, replace }) => return backup::restore(&path, replace, &line.config).await,
+        Some(Command::Unknown(args)) => return orphans::print(args, &line.config).await,
+        Some(Command::Healthcheck) => return http_front::healthcheck::run(line.config.place.listen).await,
+        Some(Command::Secrets { folder, broker }) => {
+            line.telemetry.install()?;
+            return secrets::make(&folder, &broker);
+        }
+        Some(Command::DropQueue { server }) => return queue::drop(&server, &line.config).await,
+        Some(Command::Serve) | None => {}
+    }
+    line.telemetry.install()?;
+    note_hangups("--amqp-file is read again at each connection; restart the server for other settings")?;
+    let app = App::build(line.config).await?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "listening on http://{}", app.local_addr()?);
+    let shutdown = Shutdown::new();
+    let signals = tokio::spawn(shutdown.clone().follow_signals(GRACE));
+    // The port is open: what connects from now on is answered.
+    lifecycle::systemd::notify_ready();
+    app.run(shutdown).await?;
+    signals.abort();
+    tracing::info!("stopped");
+    Ok(())
+}

@@ -1,0 +1,17 @@
+//! `drop-queue`: the queue of a file server that is gone for good.
+
+use anyhow::Context as _;
+use wire::ServerId;
+
+use crate::config::Config;
+
+/// Deletes a server's queue.
+///
+/// # Errors
+/// When the settings name no broker, and the broker's.
+pub async fn drop(server: &ServerId, config: &Config) -> anyhow::Result<()> {
+    let bus = config.events.broker()?.context("name the broker with --amqp-file or --amqp, before the command")?;
+    bus.delete_queue(server).await.context("the queue could not be deleted")?;
+    println!("The queue of {server} is deleted.");
+    Ok(())
+}

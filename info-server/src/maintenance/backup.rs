@@ -1,0 +1,207 @@
+//! `backup` and `restore`: the catalogue as one file, complete or not there at all.
+//!
+//! A backup is the database alone. It holds no secret in clear; the join secret and the broker's passwords are kept where the
+//! operator keeps secrets, and can be made anew: servers that are enrolled need neither.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use jiff::Timestamp;
+use lifecycle::{Shutdown, folder_lock::FolderLock, shutdown::GRACE};
+
+use crate::{
+    config::Config,
+    db::{
+        Database,
+        backup::{self, Contents},
+    },
+};
+
+/// Suffixes of the files that SQLite keeps beside a database.
+const SIDE_FILES: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+const TAKEN: &str = "is there already: choose another name, or remove it";
+
+/// Copies the catalogue to `path`, whether or not a server runs on it.
+///
+/// # Errors
+/// When the path exists already, or the copy cannot be made, checked and synced; nothing is left then.
+pub async fn back_up(path: &Path, config: &Config) -> anyhow::Result<()> {
+    let database = config.database();
+    ensure!(database.is_file(), "there is no catalogue {}: name its folder with --data", database.display());
+    ensure!(!path.try_exists()?, "{} {TAKEN}", path.display());
+    let made = interruptible(async {
+        let staged = StagedFile::make(path)?;
+        backup::copy(&database, &staged.0).await?;
+        let contents = backup::check(&staged.0).await?;
+        staged.become_new(path)?;
+        Ok(contents)
+    });
+    let Contents { files, servers, accounts } = made.await?;
+    let size = fs::metadata(path)?.len();
+    println!(
+        "{}: {files} files, {servers} file servers, {accounts} accounts, {size} bytes, checked and synced.",
+        path.display()
+    );
+    Ok(())
+}
+
+/// Puts the backup at `path` into the data folder as a new epoch of the catalogue; with `replace` one that is there is kept under another
+/// name.
+///
+/// # Errors
+/// When a server runs there, when a catalogue is there that is not to be replaced, and what is wrong with the backup; nothing is changed then.
+pub async fn restore(path: &Path, replace: bool, config: &Config) -> anyhow::Result<()> {
+    let (data, database) = (&config.place.data, config.database());
+    // Whoever restores a backup means this folder.
+    config.prepare_data_folder(true)?;
+    let _lock = FolderLock::acquire(data)?;
+    let stands = database.try_exists()?;
+    ensure!(
+        replace || !stands,
+        "{} is a catalogue already: choose another folder with --data, or say --replace, which keeps it under another name",
+        database.display()
+    );
+    for beside in SIDE_FILES {
+        let beside = with_suffix(path, beside);
+        ensure!(
+            fs::metadata(&beside).map_or(true, |found| found.len() == 0),
+            "{} is no finished backup: {} belongs to it; make one with 'backup'",
+            path.display(),
+            beside.display()
+        );
+    }
+    let put_back = interruptible(async {
+        let staged = StagedFile::make(&database)?;
+        staged.fill(path)?;
+        let contents = backup::check(&staged.0).await.with_context(|| format!("the backup {}", path.display()))?;
+        let store = Database::open(&staged.0).await?;
+        let begun = store.begin_anew(Timestamp::now()).await;
+        store.close().await;
+        begun?;
+        let kept = if stands { Some(keep(&database)?) } else { None };
+        remove_side_files(&database)?;
+        staged.replace(&database)?;
+        Ok((contents, kept))
+    });
+    let (Contents { files, servers, accounts }, kept) = put_back.await?;
+    println!(
+        "{} is back with {files} files, {servers} file servers and {accounts} accounts. All sessions and tokens are ended.",
+        database.display()
+    );
+    if let Some(kept) = kept {
+        println!("The old catalogue is kept as {}; remove it when you no longer need it.", kept.display());
+    }
+    Ok(())
+}
+
+/// Gives the old catalogue a second name, so that there is a catalogue under the first one at every moment.
+fn keep(database: &Path) -> anyhow::Result<PathBuf> {
+    let kept = with_suffix(database, &format!(".replaced-{}", Timestamp::now().strftime("%Y%m%dT%H%M%SZ")));
+    let context = || format!("cannot keep the old catalogue as {}", kept.display());
+    fs::hard_link(database, &kept).with_context(context)?;
+    let wal = with_suffix(database, "-wal");
+    if wal.try_exists()? {
+        // The server was not stopped well: part of the catalogue is in there.
+        fs::rename(&wal, with_suffix(&kept, "-wal")).with_context(context)?;
+    }
+    Ok(kept)
+}
+
+/// Removes the side files of the old database: they would be taken for a part of the new one.
+fn remove_side_files(database: &Path) -> anyhow::Result<()> {
+    for beside in SIDE_FILES {
+        let path = with_suffix(database, beside);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Ends `work` at a signal, so that it can clean up behind itself.
+async fn interruptible<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let shutdown = Shutdown::new();
+    let signals = tokio::spawn(shutdown.clone().follow_signals_and_hangup(GRACE));
+    let outcome = shutdown.finishing().run_until_cancelled(work).await;
+    signals.abort();
+    outcome.context("interrupted; nothing is left of it")?
+}
+
+/// A file beside the one that it is to become; removed when that never happens.
+#[derive(Debug)]
+struct StagedFile(PathBuf);
+
+impl StagedFile {
+    /// Makes the file, empty and readable by its owner alone.
+    fn make(path: &Path) -> anyhow::Result<Self> {
+        let staged = with_suffix(path, &format!(".{}.new", std::process::id()));
+        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&staged);
+        made.with_context(|| format!("cannot write {}", staged.display()))?;
+        Ok(Self(staged))
+    }
+
+    fn fill(&self, from: &Path) -> anyhow::Result<()> {
+        let mut source = File::open(from).with_context(|| format!("cannot read the backup {}", from.display()))?;
+        let mut target = OpenOptions::new().write(true).open(&self.0)?;
+        io::copy(&mut source, &mut target).with_context(|| format!("cannot copy the backup {}", from.display()))?;
+        Ok(())
+    }
+
+    /// Takes the name `path`, which no file may have.
+    fn become_new(self, path: &Path) -> anyhow::Result<()> {
+        self.sync()?;
+        match fs::hard_link(&self.0, path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                bail!("{} {TAKEN}", path.display());
+            }
+            // Not every file system has links.
+            Err(_) if !path.try_exists()? => fs::rename(&self.0, path)?,
+            Err(error) => return Err(error).with_context(|| format!("cannot make {}", path.display())),
+        }
+        sync_folder(path)
+    }
+
+    /// Takes the name `path` from the file that has it.
+    fn replace(self, path: &Path) -> anyhow::Result<()> {
+        for beside in SIDE_FILES {
+            ensure!(!with_suffix(&self.0, beside).try_exists()?, "{} was not closed well", self.0.display());
+        }
+        self.sync()?;
+        fs::rename(&self.0, path).with_context(|| format!("cannot put {} in its place", path.display()))?;
+        sync_folder(path)
+    }
+
+    fn sync(&self) -> anyhow::Result<()> {
+        File::open(&self.0)?.sync_all().with_context(|| format!("cannot sync {}", self.0.display()))
+    }
+}
+
+impl Drop for StagedFile {
+    fn drop(&mut self) {
+        // It may have been renamed, and then nothing is there; the name is ours alone.
+        for name in [""].into_iter().chain(SIDE_FILES) {
+            let _ = fs::remove_file(with_suffix(&self.0, name));
+        }
+    }
+}
+
+fn sync_folder(path: &Path) -> anyhow::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all().with_context(|| format!("cannot sync the folder {}", folder.display()))
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}

@@ -1,0 +1,85 @@
+//! The replicas that servers reported.
+
+use sqlx::{Row as _, sqlite::SqliteRow};
+use wire::{ChunkSet, Digest, FileId, ServerId, catalogue::DigestConflict, server::ReplicaReport};
+
+use crate::db::{
+    Database, Write,
+    columns::{corrupt, to_i64},
+};
+
+/// A server's replica of a file, by its own report.
+#[derive(Debug, Clone)]
+pub struct ReportedReplica {
+    /// The server.
+    pub server: ServerId,
+    /// Chunks that it verified and synced.
+    pub runs: ChunkSet,
+    /// Root that it computed once all chunks were there.
+    pub root: Option<Digest>,
+}
+
+impl Database {
+    /// Returns the reported replicas of a file.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn replicas(&self, file: FileId) -> sqlx::Result<Vec<ReportedReplica>> {
+        let rows = sqlx::query("select server_id, runs, root from replicas where file_id = ? order by server_id")
+            .bind(file.as_bytes().as_slice())
+            .fetch_all(self.readers())
+            .await?;
+        rows.iter().map(read_replica).collect()
+    }
+
+    /// Returns the holders of a file's published chunks whose SHA-256 of the whole is another than its publisher's.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn digest_conflicts(&self, file: FileId) -> sqlx::Result<Vec<DigestConflict>> {
+        let rows = sqlx::query(
+            "select server_id, replicas.sha256 from replicas join files on files.id = file_id
+             where file_id = ? and replicas.root = files.root and replicas.sha256 <> files.sha256",
+        )
+        .bind(file.as_bytes().as_slice())
+        .fetch_all(self.readers())
+        .await?;
+        let read = |row: &SqliteRow| {
+            let server = row.try_get::<&str, _>(0)?.parse().map_err(corrupt)?;
+            Ok(DigestConflict { server, sha256: Digest::try_from(row.try_get::<&[u8], _>(1)?).map_err(corrupt)? })
+        };
+        rows.iter().map(read).collect()
+    }
+}
+
+fn read_replica(row: &SqliteRow) -> sqlx::Result<ReportedReplica> {
+    let root: Option<&[u8]> = row.try_get(2)?;
+    Ok(ReportedReplica {
+        server: row.try_get::<&str, _>(0)?.parse().map_err(corrupt)?,
+        runs: serde_json::from_str(row.try_get(1)?).map_err(corrupt)?,
+        root: root.map(Digest::try_from).transpose().map_err(corrupt)?,
+    })
+}
+
+/// Stores a report unless a newer one of the same server is there; the file must exist.
+///
+/// # Errors
+/// The database's.
+pub async fn report(write: &mut Write, file: FileId, server: &ServerId, report: &ReplicaReport) -> sqlx::Result<()> {
+    let runs = serde_json::to_string(&report.runs).map_err(corrupt)?;
+    sqlx::query(
+        "insert into replicas (file_id, server_id, counter, runs, root, sha256) values (?, ?, ?, ?, ?, ?)
+         on conflict (file_id, server_id) do update set counter = excluded.counter, runs = excluded.runs,
+             root = excluded.root, sha256 = excluded.sha256
+         where excluded.counter > counter",
+    )
+    .bind(file.as_bytes().as_slice())
+    .bind(server.as_str())
+    .bind(to_i64(report.counter))
+    .bind(runs)
+    .bind(report.root.as_ref().map(|root| root.as_bytes().as_slice()))
+    .bind(report.sha256.as_ref().map(|sha256| sha256.as_bytes().as_slice()))
+    .execute(&mut **write)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! One request on a connection of its own, to a server that writes `http/1.1` in lower case: other programs read that, the HTTP
+//! library does not. Plain connections without a proxy only.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::Empty;
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{Builder, Connection},
+};
+use hyper_util::rt::TokioIo;
+use reqwest::{
+    Response,
+    header::{ACCEPT, HOST, HeaderMap, HeaderValue, USER_AGENT},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use url::{Host, Position};
+use wire::{OriginUrl, job::JobReason};
+
+use crate::{
+    address_policy::AddressFilter,
+    error::OriginError,
+    limits::{MAX_RESPONSE_HEADERS, USER_AGENT as OWN_NAME},
+    resolver::Resolver,
+};
+
+/// The beginning of a status line.
+const PROTOCOL: &[u8] = b"HTTP/";
+
+type Stream = TokioIo<LenientStream>;
+
+/// Sends a GET request. The connection ends with the response.
+pub(crate) async fn get(
+    url: &OriginUrl,
+    headers: HeaderMap,
+    addresses: &AddressFilter,
+    resolver: &Arc<dyn Resolver>,
+) -> Result<Response, OriginError> {
+    let stream =
+        connect(url, addresses, resolver).await.map_err(|error| OriginError::unreachable(error.to_string()))?;
+    let stream = TokioIo::new(LenientStream { stream, read: 0 });
+    let mut builder = Builder::new();
+    builder
+        .max_headers(MAX_RESPONSE_HEADERS)
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .allow_spaces_after_header_name_in_responses(true)
+        .ignore_invalid_headers_in_responses(true);
+    let failed = |error: hyper::Error| {
+        let reason = if error.is_parse() { JobReason::Garbled } else { JobReason::Unreachable };
+        OriginError::new(reason, error.to_string())
+    };
+    let mut has_ended = false;
+    let (mut sender, mut connection) = builder.handshake::<_, Empty<Bytes>>(stream).await.map_err(failed)?;
+    let mut request = hyper::Request::get(&url.url()[Position::BeforePath..Position::AfterQuery]);
+    if let Some(fields) = request.headers_mut() {
+        fields.extend(HeaderValue::from_str(authority(url)).ok().map(|value| (HOST, value)));
+        fields.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        fields.insert(USER_AGENT, HeaderValue::from_static(OWN_NAME));
+        fields.extend(headers);
+    }
+    let request = request.body(Empty::new()).map_err(|error| OriginError::garbled(error.to_string()))?;
+    let response = {
+        let mut sending = pin!(sender.send_request(request));
+        tokio::select! {
+            biased;
+            response = &mut sending => response,
+            // It may end with a short response, or with the failure that the request returns.
+            _ = &mut connection => {
+                has_ended = true;
+                sending.await
+            }
+        }
+    };
+    let response = response.map_err(failed)?;
+    let connection = (!has_ended).then_some(connection);
+    // The sender is kept: without it the connection counts as unused and ends.
+    let response = response.map(|body| reqwest::Body::wrap(ConnectedBody { body, connection, _sender: sender }));
+    Ok(response.into())
+}
+
+fn authority(url: &OriginUrl) -> &str {
+    &url.url()[Position::BeforeHost..Position::AfterPort]
+}
+
+/// Connects to the first address that answers, of those that the filter admits.
+async fn connect(url: &OriginUrl, addresses: &AddressFilter, resolver: &Arc<dyn Resolver>) -> io::Result<TcpStream> {
+    let found = match url.host() {
+        Host::Ipv4(address) => vec![address.into()],
+        Host::Ipv6(address) => vec![address.into()],
+        Host::Domain(name) => resolver.addresses(name.to_owned()).await?,
+    };
+    let port = url.url().port_or_known_default().unwrap_or(80);
+    let admitted = found.into_iter().filter(|address| addresses.admits(*address));
+    let admitted: Vec<SocketAddr> = admitted.map(|address| SocketAddr::new(address, port)).collect();
+    TcpStream::connect(admitted.as_slice()).await
+}
+
+/// A body with the connection that brings it, which runs while the body is read.
+struct ConnectedBody {
+    body: Incoming,
+    connection: Option<Connection<Stream, Empty<Bytes>>>,
+    _sender: hyper::client::conn::http1::SendRequest<Empty<Bytes>>,
+}
+
+impl HttpBody for ConnectedBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        // Its failures reach the body, too.
+        if let Some(connection) = &mut self.connection
+            && Pin::new(connection).poll(cx).is_ready()
+        {
+            self.connection = None;
+        }
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A connection whose first response begins with `HTTP/` in capital letters, however the server writes it.
+struct LenientStream {
+    stream: TcpStream,
+    /// Bytes read so far, up to the length of [`PROTOCOL`].
+    read: usize,
+}
+
+impl AsyncRead for LenientStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        let new = buffer.filled_mut().get_mut(before..).unwrap_or_default();
+        let expected = PROTOCOL.get(self.read..).unwrap_or_default();
+        for (byte, capital) in new.iter_mut().zip(expected) {
+            if byte.to_ascii_uppercase() == *capital {
+                *byte = *capital;
+            }
+        }
+        self.read = self.read.saturating_add(new.len());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for LenientStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,190 @@
+//! TLS to origins: the certificates that are trusted, and the certificate of the user.
+//!
+//! A server is trusted if its certificate leads to an authority of the system or of the user's file. One that presents a certificate of
+//! that file itself, byte for byte, is trusted too, even if that certificate is one of an authority: so self-signed certificates are
+//! made. Name, time and the signature of the handshake are checked in every case.
+
+use std::sync::Arc;
+
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme,
+    client::{
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
+    },
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
+    server::ParsedCertificate,
+};
+use rustls_platform_verifier::Verifier;
+
+/// Certificate of a user with its private key, which no formatter shows.
+#[derive(Debug, Clone)]
+pub(crate) struct ClientIdentity {
+    chain: Vec<CertificateDer<'static>>,
+    key: Arc<PrivateKeyDer<'static>>,
+}
+
+impl ClientIdentity {
+    /// Reads the certificates and the key from PEM. `None` if one of them is missing.
+    pub(crate) fn from_pem(pem: &[u8]) -> Option<Self> {
+        let chain = certificates(pem);
+        let key = PrivateKeyDer::from_pem_slice(pem).ok()?;
+        (!chain.is_empty()).then(|| Self { chain, key: Arc::new(key) })
+    }
+}
+
+/// Returns the certificates in PEM; none if the text is malformed.
+pub(crate) fn certificates(pem: &[u8]) -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().unwrap_or_default()
+}
+
+/// Returns the settings of connections that trust `authorities` besides those of the system.
+///
+/// # Errors
+/// When a certificate or the user's key cannot be used.
+pub(crate) fn config(
+    authorities: Vec<CertificateDer<'static>>,
+    identity: Option<&ClientIdentity>,
+) -> Result<ClientConfig, Error> {
+    let provider = CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(aws_lc_rs::default_provider()));
+    let verifier = OriginVerifier::new(authorities, Arc::clone(&provider))?;
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let config = config.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = match identity {
+        Some(identity) => config.with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())?,
+        None => config.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Verifier of the certificates of origins.
+#[derive(Debug)]
+struct OriginVerifier {
+    authorities: Vec<CertificateDer<'static>>,
+    chains: Verifier,
+}
+
+impl OriginVerifier {
+    fn new(authorities: Vec<CertificateDer<'static>>, provider: Arc<CryptoProvider>) -> Result<Self, Error> {
+        let chains = if authorities.is_empty() {
+            Verifier::new(provider)?
+        } else {
+            Verifier::new_with_extra_roots(authorities.iter().cloned(), provider)?
+        };
+        Ok(Self { authorities, chains })
+    }
+}
+
+impl ServerCertVerifier for OriginVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified = self.chains.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        match verified {
+            // The time was checked before this was found, the name was not.
+            Err(error) if is_authority(&error) && self.authorities.iter().any(|known| known == end_entity) => {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chains.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.chains.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.chains.supported_verify_schemes()
+    }
+}
+
+/// Returns true if nothing was found but that the server presents the certificate of an authority.
+fn is_authority(error: &Error) -> bool {
+    let Error::InvalidCertificate(CertificateError::Other(OtherError(cause))) = error else { return false };
+    cause.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Self-signed for `localhost` from 2026-11-30 to 2126-11-06, as `openssl req -x509` makes certificates.
+    const OWN: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIBlDCCATugAwIBAgIUPfjDwmr/IcSx9T6LdraaCpiRTeowCgYIKoZIzj0EAwIw\n\
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEzMDAzNDgxMloYDzIxMjYxMTA2\n\
+MDM0ODEyWjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO\n\
+PQMBBwNCAAS5imuurQ5YMs3n/KUQCfrPJWnhLYOixA4v6C04IOayDk/1ZgWeji1r\n\
+GLWFRvTfdZKRWLFnxDOayDt8Ur7oTIrCo2kwZzAdBgNVHQ4EFgQUiWiV9b7KvGMK\n\
+vBwF5ZEUpl3l7T0wHwYDVR0jBBgwFoAUiWiV9b7KvGMKvBwF5ZEUpl3l7T0wDwYD\n\
+VR0TAQH/BAUwAwEB/zAUBgNVHREEDTALgglsb2NhbGhvc3QwCgYIKoZIzj0EAwID\n\
+RwAwRAIgUHYZISwo9sMjg3QgMFvHjav9ap5BQkY0Sdt9FQbQf5wCIDN+6acw+geK\n\
+D10bP2YSICT/BQof9+jngXqOnj/eEnga\n\
+-----END CERTIFICATE-----\n";
+    /// Another one for the same name and time.
+    const OTHER: &str = "\
+-----BEGIN CERTIFICATE-----\n\
+MIIBlTCCATugAwIBAgIUTT86m7O5pveYpj8Syjqf3uLnEmkwCgYIKoZIzj0EAwIw\n\
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEzMDAzNDgxMloYDzIxMjYxMTA2\n\
+MDM0ODEyWjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO\n\
+PQMBBwNCAASZSXM53CF2gKH/tGQvHXgb9akgoD2Yu69Ulo70UJDjWa+D3rABYFg0\n\
++uXThbLPiJsDC7T9Om46Ik5PIhrXiHPTo2kwZzAdBgNVHQ4EFgQU+7s3M22ker+D\n\
+TV8OwY0OHb1bkG4wHwYDVR0jBBgwFoAU+7s3M22ker+DTV8OwY0OHb1bkG4wDwYD\n\
+VR0TAQH/BAUwAwEB/zAUBgNVHREEDTALgglsb2NhbGhvc3QwCgYIKoZIzj0EAwID\n\
+SAAwRQIgCRe/2M3TRwwt/d7mcdxIGGsQKL7b1hz3HDZbkmlZRa4CIQDgaKCJFrfc\n\
+Q7aDFq1BHm/EqhsNv8sRY/co5bod2jVPjw==\n\
+-----END CERTIFICATE-----\n";
+
+    #[test]
+    fn a_self_signed_certificate_is_trusted_if_it_is_the_given_one_and_name_and_time_are_right() {
+        let verifier = |pem: &str| {
+            OriginVerifier::new(certificates(pem.as_bytes()), Arc::new(aws_lc_rs::default_provider())).unwrap()
+        };
+        let (within, before, after) = (1_900_000_000, 1_700_000_000, 5_000_000_000);
+        for (trusted, presented, name, time, is_trusted) in [
+            (OWN, OWN, "localhost", within, true),
+            (&[OTHER, OWN].concat()[..], OWN, "localhost", within, true),
+            (OWN, OTHER, "localhost", within, false),
+            (OWN, OWN, "origin.test", within, false),
+            (OWN, OWN, "127.0.0.1", within, false),
+            (OWN, OWN, "localhost", before, false),
+            (OWN, OWN, "localhost", after, false),
+        ] {
+            let certificate = certificates(presented.as_bytes()).remove(0);
+            let name = ServerName::try_from(name).unwrap();
+            let time = UnixTime::since_unix_epoch(Duration::from_secs(time));
+            let verified = verifier(trusted).verify_server_cert(&certificate, &[], &name, &[], time);
+            assert_eq!(verified.is_ok(), is_trusted, "{name:?} {time:?}: {verified:?}");
+        }
+    }
+
+    #[test]
+    fn a_client_certificate_needs_its_key_and_never_shows_it() {
+        assert!(ClientIdentity::from_pem(OWN.as_bytes()).is_none());
+        assert!(certificates(b"nothing").is_empty() && certificates(OWN.as_bytes()).len() == 1);
+    }
+}

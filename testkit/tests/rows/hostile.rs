@@ -1,8 +1,0 @@
-//! S15, S16, S45, P1, P4, P11, F3, F11, F18–F22, F36: a client that trusts nobody, among rogues.
-
-mod answers;
-mod catalogue;
-mod disk;
-mod outages;
-mod resolving;
-pub(crate) mod scene;

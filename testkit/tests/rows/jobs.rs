@@ -1,7 +1,0 @@
-//! S25, S30–S33, S41, S54, P10: what the info-server decides about URLs that are fetched together. The workers are played by
-//! the test, so that each of their words can be what it must not be.
-
-mod askers;
-mod leases;
-pub(crate) mod scene;
-mod verdicts;

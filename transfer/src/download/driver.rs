@@ -1,0 +1,289 @@
+//! The driver of one download: executes what the schedule decides, and reports to it what happens.
+
+mod requests;
+mod updates;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::mpsc,
+    task::{AbortHandle, Id, JoinSet},
+    time::MissedTickBehavior,
+};
+use wire::{ChunkLayout, ChunkSet, Digest};
+
+use super::{
+    directory::{PermanentError, Update},
+    engine::Engine,
+    error::DownloadError,
+    lost_chunks,
+    mismatch_reports::MismatchReports,
+    plan::DownloadPlan,
+    refresh_policy::RefreshPolicy,
+    report::Report,
+    slow_watch::{Crawl, SlowWatch},
+    source_stats::{self, SourceStats},
+};
+use crate::{
+    progress::{Notice, SlowSource},
+    schedule::{Action, RequestId, Schedule, SourceId},
+    sink::Sink,
+    source::{ChunkCursor, Failure, PartialChunks, RequestEvent},
+};
+
+/// Interval at which rates, stalls and time-outs are checked.
+const TICK_INTERVAL: Duration = Duration::from_millis(50);
+/// Events of requests in the queue; with more, a request waits.
+const MAX_QUEUED_EVENTS: usize = 64;
+/// Time that the directory may take to answer.
+const DIRECTORY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The result of a request to the directory.
+enum RefreshOutcome {
+    Update(Update),
+    /// The directory failed or timed out.
+    Unavailable,
+    Permanent(PermanentError),
+}
+
+/// A download all of whose chunks are verified.
+pub(super) struct Filled {
+    pub(super) report: Report,
+    /// The digests of all chunks.
+    pub(super) digests: Vec<Option<Digest>>,
+}
+
+/// A download in progress.
+pub(super) struct DownloadDriver<'a> {
+    engine: &'a Engine,
+    plan: DownloadPlan,
+    layout: ChunkLayout,
+    sink: Arc<dyn Sink>,
+    schedule: Schedule,
+    /// In the order of their [`SourceId`]s.
+    sources: Vec<SourceStats>,
+    refresh_policy: RefreshPolicy,
+    in_flight: BTreeMap<RequestId, InFlightRequest>,
+    partial_chunks: Arc<PartialChunks>,
+    request_of_task: HashMap<Id, RequestId>,
+    requests: JoinSet<Result<(), Failure>>,
+    refreshes: JoinSet<RefreshOutcome>,
+    mismatch_reports: MismatchReports,
+    /// The one task that waits for unsolicited updates.
+    updates: JoinSet<Update>,
+    event_sender: mpsc::Sender<RequestEvent>,
+    events: mpsc::Receiver<RequestEvent>,
+    started: Instant,
+    resumed_bytes: u64,
+    is_waiting: bool,
+    slow_watch: SlowWatch,
+}
+
+struct InFlightRequest {
+    source: SourceId,
+    cursor: Arc<ChunkCursor>,
+    received: Arc<AtomicU64>,
+    task: AbortHandle,
+}
+
+impl<'a> DownloadDriver<'a> {
+    pub(super) fn new(
+        engine: &'a Engine,
+        plan: DownloadPlan,
+        layout: ChunkLayout,
+        sink: Arc<dyn Sink>,
+        held: ChunkSet,
+    ) -> Self {
+        let resumed_bytes = bytes_in(layout, &held);
+        let schedule = Schedule::new(layout, held, engine.settings.connections);
+        let schedule = schedule.with_more_at_fast_sources(engine.settings.fast_connections);
+        let schedule = if engine.settings.strict_tiers { schedule.with_strict_tiers() } else { schedule };
+        let (event_sender, events) = mpsc::channel(MAX_QUEUED_EVENTS);
+        let mut driver = Self {
+            engine,
+            layout,
+            sink,
+            schedule,
+            sources: Vec::new(),
+            refresh_policy: RefreshPolicy::default(),
+            in_flight: BTreeMap::new(),
+            partial_chunks: Arc::default(),
+            request_of_task: HashMap::new(),
+            requests: JoinSet::new(),
+            refreshes: JoinSet::new(),
+            mismatch_reports: MismatchReports::default(),
+            updates: JoinSet::new(),
+            event_sender,
+            events,
+            started: Instant::now(),
+            resumed_bytes,
+            is_waiting: false,
+            slow_watch: SlowWatch::new(engine.settings.rate_limiter.total_rate()),
+            plan,
+        };
+        driver.add_digests();
+        driver.use_token();
+        for source in std::mem::take(&mut driver.plan.sources) {
+            driver.add_source(source);
+        }
+        driver
+    }
+
+    /// Runs the download to its end. No task of it runs any more when this returns.
+    pub(super) async fn run(mut self) -> Result<Filled, DownloadError> {
+        let ended = self.drive().await;
+        self.requests.shutdown().await;
+        self.refreshes.shutdown().await;
+        self.updates.shutdown().await;
+        self.mismatch_reports.finish().await;
+        self.publish_progress();
+        ended?;
+        let (size, elapsed) = (self.layout.size(), self.started.elapsed());
+        let report = source_stats::report(&self.sources, &self.schedule, size, self.resumed_bytes, elapsed);
+        Ok(Filled { report, digests: self.plan.manifest.chunks })
+    }
+
+    async fn drive(&mut self) -> Result<(), DownloadError> {
+        let mut tick = tokio::time::interval(TICK_INTERVAL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.publish_progress();
+        self.await_update();
+        loop {
+            self.execute_actions();
+            if self.schedule.is_done() {
+                return Ok(());
+            }
+            tokio::select! {
+                () = self.engine.cancel.cancelled() => return Err(DownloadError::Interrupted),
+                Some(event) = self.events.recv() => self.handle_event(event),
+                Some(joined) = self.requests.join_next_with_id() => self.handle_ended_request(joined)?,
+                Some(outcome) = self.refreshes.join_next() => {
+                    self.handle_refresh(outcome.unwrap_or(RefreshOutcome::Unavailable))?;
+                }
+                Some(update) = self.updates.join_next() => self.handle_update(update.ok()),
+                _ = tick.tick() => self.tick()?,
+            }
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn source_mut(&mut self, source: SourceId) -> Option<&mut SourceStats> {
+        self.sources.get_mut(source.index())
+    }
+
+    /// Executes what the schedule decides.
+    fn execute_actions(&mut self) {
+        let now = self.now();
+        while let Some(action) = self.schedule.next_action(now) {
+            match action {
+                Action::Fetch { request, source, run } => self.start_request(request, source, run),
+                Action::Truncate { request, end } => {
+                    let Some(running) = self.in_flight.get(&request) else { continue };
+                    let (source, end) = (running.source, running.cursor.truncate(end));
+                    let freed = self.schedule.truncated(request, end);
+                    self.count_moved(source, freed);
+                }
+                Action::Abandon { request } => {
+                    if let Some(running) = self.in_flight.get(&request) {
+                        running.task.abort();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Counts chunks that moved away from a source. A notice follows when the source is slow, but not when equals share the
+    /// last chunks.
+    fn count_moved(&mut self, from: SourceId, chunks: u32) {
+        let now = self.now();
+        let is_slow = self.schedule.is_slow(from);
+        let Some(source) = self.source_mut(from) else { return };
+        if let Some(chunks) = source.count_moved(chunks, is_slow, now) {
+            let from = source.location.server.clone();
+            self.engine.progress.notice(Notice::Moved { from, chunks });
+        }
+    }
+
+    /// Checks what depends on the clock: rates, stalls, the age of the token, and whether to give up.
+    fn tick(&mut self) -> Result<(), DownloadError> {
+        let now = self.now();
+        for (request, running) in &self.in_flight {
+            self.schedule.received(*request, running.received.load(Ordering::Relaxed), now);
+        }
+        let missing = self.schedule.missing();
+        let is_waiting = missing.sources && self.in_flight.is_empty();
+        if is_waiting && !std::mem::replace(&mut self.is_waiting, true) {
+            let lost = lost_chunks::describe(&self.schedule.lost_chunks(), &self.sources);
+            self.engine.progress.notice(Notice::Waiting { lost });
+        }
+        if let Some(reason) = self.refresh_policy.start(missing, now) {
+            self.refresh(reason);
+        }
+        self.publish_progress();
+        self.notice_slowness(now);
+        let patience = self.engine.settings.wait;
+        if self.schedule.is_hopeless(patience, now) {
+            let received = self.received_bytes();
+            self.sources.iter_mut().zip(received).for_each(|(source, received)| source.received = received);
+            let reasons = source_stats::reasons(&self.sources, now);
+            let lost = lost_chunks::describe(&self.schedule.lost_chunks(), &self.sources);
+            return Err(DownloadError::NoSources { waited: patience, lost, reasons });
+        }
+        Ok(())
+    }
+
+    /// Returns the bytes that each source gave so far, in their order.
+    fn received_bytes(&self) -> Vec<u64> {
+        let mut received: Vec<u64> = self.sources.iter().map(|source| source.received).collect();
+        for running in self.in_flight.values() {
+            let bytes = running.received.load(Ordering::Relaxed);
+            received.get_mut(running.source.index()).into_iter().for_each(|sum| *sum = sum.saturating_add(bytes));
+        }
+        received
+    }
+
+    /// Notifies the user of sources that give so little that no chunk becomes complete.
+    fn notice_slowness(&mut self, now: Duration) {
+        let (chunks, received) = (self.schedule.verified_chunks().len(), self.received_bytes());
+        let Some(Crawl { rates, without_chunk }) = self.slow_watch.observe(now, chunks, received) else { return };
+        let slow = self.sources.iter().zip(rates).filter(|(_, rate)| *rate > 0);
+        let sources = slow.map(|(source, rate)| SlowSource { server: source.location.server.clone(), rate });
+        self.engine.progress.notice(Notice::Slow { sources: sources.collect(), without_chunk });
+    }
+
+    /// Brings the view of the user interface up to date.
+    fn publish_progress(&self) {
+        let now = self.now();
+        let verified = self.schedule.verified_chunks();
+        self.engine.progress.update(|view| {
+            view.chunks_total = self.layout.count();
+            view.bytes_total = self.layout.size();
+            view.chunks_done = verified.len();
+            if view.runs != *verified {
+                view.runs.clone_from(verified);
+            }
+            view.bytes_done = bytes_in(self.layout, verified);
+            let ids = (0..).map(SourceId::new);
+            let sources = ids.zip(&self.sources).map(|(id, source)| source.progress(id, &self.schedule, now));
+            view.sources = sources.collect();
+            view.rate = view.sources.iter().map(|source| source.rate).sum();
+            let left_ms = (view.bytes_total - view.bytes_done).saturating_mul(1000).checked_div(view.rate);
+            view.remaining = left_ms.map(Duration::from_millis);
+        });
+    }
+}
+
+/// Returns the bytes in a set of chunks.
+fn bytes_in(layout: ChunkLayout, chunks: &ChunkSet) -> u64 {
+    chunks.iter().map(|run| layout.bytes_of_run(run)).map(|bytes| bytes.end - bytes.start).sum()
+}
