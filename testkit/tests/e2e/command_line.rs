@@ -329,7 +329,7 @@ async fn a_terminal_that_cannot_move_its_cursor_gets_lines() -> anyhow::Result<(
     let client = cluster.client(&["get", &id, "-o", "got.bin"])?;
     let words = std::iter::once(client.as_std().get_program()).chain(client.as_std().get_args());
     let line = words.map(|word| format!("'{}'", word.to_string_lossy())).collect::<Vec<_>>().join(" ");
-    let terminal = Terminal::open(&format!("TERM=dumb exec {line}"), &cluster.path(""))?;
+    let terminal = Terminal::open(&format!("env TERM=dumb {line}"), &cluster.path(""))?;
     terminal.sees(" of 16 chunks, ").await?;
     for server in &cluster.servers {
         server.proxy.as_ref().unwrap().heal();

@@ -22,10 +22,12 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    /// `script` of util-linux gives a program a terminal; `line` is for a shell in `folder`, which is its home too.
+    /// Starts a command, as `sh` reads it, in `folder`, which is its home too. `script` of util-linux gives it a terminal.
     pub(crate) fn open(line: &str, folder: &Path) -> anyhow::Result<Self> {
+        // A shell that stayed would end by the SIGINT of a Ctrl-C that the program handled, as dash does.
+        let line = format!("exec {line}");
         let mut script = Command::new("script");
-        script.args(["--quiet", "--flush", "--return", "--command", line, "/dev/null"]);
+        script.args(["--quiet", "--flush", "--return", "--command", &line, "/dev/null"]).env("SHELL", "/bin/sh");
         script.current_dir(folder).env("HOME", folder).env("TERM", "xterm").env_remove("XDG_STATE_HOME");
         script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         let mut child = script.spawn().context("script, of util-linux")?;
