@@ -4,6 +4,8 @@ use std::{io, time::Duration};
 
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
+use super::Behaviour;
+
 /// The largest chunk of a chunked body.
 const CHUNK: usize = 64 << 10;
 
@@ -55,4 +57,14 @@ pub(super) async fn chunked(stream: &mut TcpStream, bytes: &[u8], ends: bool) ->
         }
     }
     stream.write_all(b"0\r\nX-Digest: none\r\nContent-Length: 5\r\n\r\n").await
+}
+
+/// Ends a body early, each in its own way.
+pub(super) async fn break_off(stream: &mut TcpStream, behaviour: &Behaviour) -> io::Result<()> {
+    match behaviour {
+        Behaviour::Reset { .. } => stream.set_zero_linger()?,
+        Behaviour::Stall { .. } => std::future::pending().await,
+        _ => stream.shutdown().await?,
+    }
+    Err(io::ErrorKind::ConnectionAborted.into())
 }

@@ -20,6 +20,9 @@ use wire::Digest;
 
 const FACTS: &str = include_str!("earlier_version/facts.json");
 const INFO_SERVER: &str = include_str!("earlier_version/info-server.sql");
+/// Schema of the file servers' databases, and the rows that both have.
+const FILE_SERVER: &str = include_str!("earlier_version/file-server.sql");
+/// Rows of each of them.
 const FILE_SERVERS: [&str; 2] =
     [include_str!("earlier_version/file-server-0.sql"), include_str!("earlier_version/file-server-1.sql")];
 const CHUNK_SIZE: usize = 1 << 20;
@@ -78,10 +81,10 @@ impl Servers {
         let info = Server::start("ddm-info-server", &args, &folder.path().join("info-server.log")).await?;
         let url = format!("http://{}", info.address());
         let mut files = Vec::new();
-        for (n, sql) in FILE_SERVERS.iter().enumerate() {
+        for (n, rows) in FILE_SERVERS.iter().enumerate() {
             let data = folder.path().join(format!("file-server-{n}"));
             std::fs::create_dir(&data)?;
-            make(&data.join("file-server.db"), sql).await?;
+            make(&data.join("file-server.db"), &format!("{FILE_SERVER}{rows}")).await?;
             write_private(&data.join("identity.json"), facts["identities"][n].to_string().as_bytes())?;
             for (blob, name) in facts["blobs"].as_object().context("blobs")? {
                 let blob = data.join(blob);
