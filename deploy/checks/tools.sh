@@ -23,7 +23,7 @@ eventually() {
 
 # The whole workspace, so that what the tests have built is not built anew with other features.
 build_programs() {
-  cargo build --release --locked --workspace --bins --tests
+  cargo build --release --locked --workspace --bins
   export PATH=$PWD/target/release:$PATH
 }
 
