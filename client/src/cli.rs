@@ -39,7 +39,7 @@ const GLOBAL_OPTIONS: &str = lifecycle::settings::GLOBAL_OPTIONS;
     // The progress display shows the engine's warnings; the log is for those who debug.
     mut_arg("log", |arg| arg.default_value("error").help_heading(GLOBAL_OPTIONS).hide_short_help(true)),
     mut_arg("log_format", |arg| arg.help_heading(GLOBAL_OPTIONS).hide_short_help(true)),
-    after_help = "-h of a command lists its own options, --help those of every command as well.",
+    after_help = "Use -h after a command for its own options, --help for the global options as well.",
     override_usage = "ddm-client [OPTIONS] <FILE>...\n       ddm-client [OPTIONS] <URL>...\n       ddm-client [OPTIONS] <COMMAND>"
 )]
 pub struct CommandLine {
@@ -68,7 +68,7 @@ pub struct Common {
         hide_short_help = true
     )]
     pub info: Url,
-    /// Your zone: its servers are preferred
+    /// Your zone; its file servers are preferred
     #[arg(long, env = "DDM_ZONE", value_name = "ZONE", global = true, hide_short_help = true)]
     pub zone: Option<Zone>,
     /// Print one JSON object per line instead of text
@@ -80,7 +80,7 @@ pub struct Common {
     /// Proxy for all requests (http://, https:// or socks5://) [default: none]
     #[arg(long, env = "DDM_PROXY", value_parser = parse_proxy_url, value_name = "URL", global = true, hide_short_help = true)]
     pub proxy: Option<Url>,
-    /// Proxy (http, https or socks5) for direct downloads from origins [default: the one of --proxy]
+    /// Proxy (http, https or socks5) for direct downloads from origins [default: that of --proxy]
     #[arg(
         long,
         env = "DDM_ORIGIN_PROXY",
@@ -90,7 +90,7 @@ pub struct Common {
         hide_short_help = true
     )]
     pub origin_proxy: Option<SecretString>,
-    /// Most bytes per second of all downloads and uploads of this command: 500k, 2.5M or 1G [default: no limit]
+    /// Maximum bytes per second of all downloads and uploads together, e.g. 500k or 2.5M [default: no limit]
     #[arg(
         long,
         env = "DDM_LIMIT_RATE",
@@ -100,7 +100,7 @@ pub struct Common {
         hide_short_help = true
     )]
     pub limit_rate: Option<u64>,
-    /// File (PEM) with certificates to trust for origins: of authorities, or the very one that an origin presents
+    /// PEM file of further certificates to trust for origins: of authorities, or an origin's own
     #[arg(long, env = "DDM_ORIGIN_CA", value_name = "FILE", global = true, hide_short_help = true)]
     pub origin_ca: Option<PathBuf>,
 }
@@ -123,34 +123,34 @@ pub enum Command {
     List(List),
     /// Show a file: size, digests, servers
     Info {
-        /// File: an id, the beginning of one, or a name
+        /// Name of the file, its id, or the beginning of its id
         file: EntryRef,
     },
-    /// Write a file's Metalink, for other download programs
+    /// Write the Metalink of a file, for other download programs
     Metalink(Metalink),
     /// Publish files
     Publish(Publish),
     /// Delete a published file from all servers
     Remove {
-        /// File: an id, the beginning of one, or a name
+        /// Name of the file, its id, or the beginning of its id
         file: EntryRef,
     },
     /// Show a file's replicas and how much of each is verified
     Replicas {
-        /// File: an id, the beginning of one, or a name
+        /// Name of the file, its id, or the beginning of its id
         file: EntryRef,
     },
-    /// Compare local files with what was published, chunk by chunk
+    /// Compare local files with published files, chunk by chunk
     Verify(Verify),
-    /// Show a transfer, file or job live
+    /// Show the progress of a file or job while it changes
     Watch(Watch),
     /// Give a published file another name
     Rename(Rename),
     /// Show or change the replicas and zones of a file
     Policy(Policy),
-    /// Place a file in one more zone, given with --zone
+    /// Add replicas of a file in the zone given with --zone
     Preheat(Preheat),
-    /// Move all files off a server before it is stopped (admins only)
+    /// Move all files to other servers before a server is removed (admins only)
     Drain(Drain),
     /// List the live file servers
     Servers,

@@ -50,49 +50,49 @@ pub struct CommandLine {
 pub enum Command {
     /// Run the server (the default)
     Serve,
-    /// Make and change accounts
+    /// List, add and change accounts
     #[command(subcommand)]
     User(UserCommand),
     /// Show the audit log, newest first
     Audit(AuditArgs),
-    /// Copy the catalogue into one new file, checked and synced; the server may run meanwhile
+    /// Copy the catalogue into a new file, checked and synced; the server may run meanwhile
     Backup {
-        /// The file to make; it must not exist. It holds no secret in clear: keep the join secret with your other secrets
+        /// File to create; it must not exist. It does not contain the join secret: back that up separately
         path: PathBuf,
     },
-    /// Put a backup into the folder of --data, with the server stopped; file servers then follow its catalogue
+    /// Restore a backup into the folder of --data; stop the server first
     ///
-    /// All sessions and tokens are ended: what was ended after the backup must not come back. Files that were published after it are
-    /// unknown: file servers keep their bytes and do not serve them (see 'ddm-file-server unknown').
+    /// All sessions and tokens end, because some of them may have been ended after the backup. Files that were published after the backup
+    /// are orphaned: file servers keep their bytes and do not serve them (see 'ddm-file-server unknown').
     Restore {
-        /// The backup
+        /// File of the backup
         path: PathBuf,
-        /// Replace the present catalogue, which is kept under another name
+        /// Replace the present catalogue; it is kept under another name
         #[arg(long)]
         replace: bool,
     },
-    /// Ask the server on this machine whether it is ready; exit status 1 if not
+    /// Check that the server on this machine is ready; exit status 1 if not
     Healthcheck,
-    /// Make the secrets of a deployment: of info-server, file servers and RabbitMQ, each in a folder of its own
+    /// Create the secrets of a deployment: those of info-server, file servers and RabbitMQ, each in a folder of its own
     Secrets {
-        /// Folder in which to make `info`, `provider` and `broker`; existing secrets stay
+        /// Folder in which to create `info`, `provider` and `broker`; existing secrets stay
         folder: PathBuf,
         /// Host and port at which RabbitMQ will be reached
         #[arg(long, default_value = "broker:5672", value_name = "HOST:PORT")]
         broker: String,
     },
-    /// Show the files that file servers hold and the catalogue does not list: they are kept but not served until an operator removes or
-    /// adopts them ('ddm-file-server unknown' on the server's machine)
+    /// List orphaned files: file servers hold them, and the catalogue does not list them. They are kept and not served until an operator
+    /// removes or adopts them ('ddm-file-server unknown' on the file server's machine)
     Unknown(OrphanArgs),
-    /// Delete the queue of a file server that is gone for good from the broker of --amqp or --amqp-file. A server that comes back
-    /// makes its queue anew and reads the events that it missed
+    /// Delete the queue of a file server that is gone for good, at the broker of --amqp or --amqp-file. A server that comes back
+    /// creates its queue again and reads the events that it missed
     DropQueue {
-        /// The server's id
+        /// Id of the file server
         server: ServerId,
     },
-    /// Print a completion script for a shell
+    /// Print a completion script
     Completions {
-        /// The shell
+        /// Shell to complete for
         shell: Shell,
     },
 }

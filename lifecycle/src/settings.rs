@@ -96,7 +96,7 @@ fn config_argument() -> Arg {
         .env("DDM_CONFIG")
         .value_name("FILE")
         .global(true)
-        .help("A TOML file of settings, named like the long flags; flags and environment win over it")
+        .help("TOML file of settings, named like the long flags; flags and environment variables take precedence")
 }
 
 /// Values of a config file, by the id of their argument.

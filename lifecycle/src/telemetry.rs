@@ -15,7 +15,7 @@ use rate_limit::RateLimit;
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Log")]
 pub struct Telemetry {
-    /// Events to log: a level (error, warn, info, debug, trace) or directives such as `info,sqlx=warn`
+    /// Log level (error, warn, info, debug, trace), or directives such as `info,sqlx=warn`
     #[arg(long, env = "DDM_LOG", default_value = "info", value_name = "FILTER", global = true)]
     pub log: String,
     /// Format of log lines

@@ -11,7 +11,7 @@ use crate::{entry_ref::EntryRef, target::Target};
 /// Arguments of `metalink`.
 #[derive(Debug, Clone, Args)]
 pub struct Metalink {
-    /// File: an id, the beginning of one, or a name
+    /// Name of the file, its id, or the beginning of its id
     pub file: EntryRef,
     /// Folder or file name to write to; - is standard output [default: standard output]
     #[arg(short, long, value_name = "PATH")]
@@ -24,19 +24,19 @@ pub struct Metalink {
 /// Arguments of `get`.
 #[derive(Debug, Clone, Args)]
 pub struct Get {
-    /// Files, each by its id, the beginning of one, or its name; also URLs and ddm:// links
+    /// Files to download, by name, id or beginning of an id; also URLs and ddm:// links
     #[arg(required_unless_present = "input", value_name = "FILE")]
     pub targets: Vec<Target>,
-    /// File with one id, name, URL or link per line, as if they were arguments; - reads standard input
+    /// Read more names, ids, URLs and links from FILE, one per line; - is standard input
     #[arg(short, long, value_name = "FILE")]
     pub input: Option<PathBuf>,
-    /// Downloads that run at the same time
+    /// Maximum number of downloads at the same time
     #[arg(long, env = "DDM_PARALLEL", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=16), value_name = "COUNT")]
     pub parallel: u8,
     /// Options of every download.
     #[command(flatten)]
     pub options: DownloadOptions,
-    /// Parallel requests per server
+    /// Requests in flight at each server
     #[arg(long, env = "DDM_CONNECTIONS", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64), value_name = "COUNT")]
     pub connections: u16,
 }
@@ -58,7 +58,7 @@ pub struct Sessions {
 pub enum SessionsCommand {
     /// End one session
     Close {
-        /// Session id
+        /// Id of the session
         session: SessionId,
     },
 }
@@ -95,7 +95,7 @@ pub struct Publish {
     /// Name to publish under (single file only) [default: the file's name]
     #[arg(long, value_name = "NAME")]
     pub name: Option<wire::FileName>,
-    /// Publish content that is published already once more, as another entry
+    /// Publish even if the same content is already published, as another file
     #[arg(long)]
     pub again: bool,
     /// Media type, e.g. application/gzip
@@ -106,7 +106,7 @@ pub struct Publish {
 /// Arguments of `preheat`. The zone is the one of `--zone`.
 #[derive(Debug, Clone, Args)]
 pub struct Preheat {
-    /// File: an id, the beginning of one, or a name
+    /// Name of the file, its id, or the beginning of its id
     pub file: EntryRef,
     /// Replicas to keep in the zone [default: set by the info-server]
     #[arg(long, value_name = "COUNT")]
@@ -115,7 +115,7 @@ pub struct Preheat {
     /// without a time: 10m]
     #[arg(long, value_parser = lifecycle::settings::duration, num_args = 0..=1, require_equals = true, default_missing_value = "10m", value_name = "TIME")]
     pub wait: Option<Duration>,
-    /// Want the file in the zone no more, unless its policy names the zone
+    /// Undo an earlier preheat of the zone; replicas of the file's policy stay
     #[arg(long, conflicts_with_all = ["replicas", "wait"])]
     pub undo: bool,
 }
@@ -123,21 +123,21 @@ pub struct Preheat {
 /// Arguments of `policy`.
 #[derive(Debug, Clone, Args)]
 pub struct Policy {
-    /// File: an id, the beginning of one, or a name
+    /// Name of the file, its id, or the beginning of its id
     pub file: EntryRef,
     /// Replicas to keep: in each zone of the policy, or in total if it names none
     #[arg(long, value_name = "COUNT")]
     pub replicas: Option<u32>,
-    /// Zones to keep replicas in, and no others, e.g. eu,us; zones added with preheat end as well
+    /// Zones to keep replicas in, and no others, e.g. eu,us; also undoes every preheat
     #[arg(long, value_delimiter = ',', value_name = "ZONE")]
     pub zones: Option<Vec<Zone>>,
-    /// Keep replicas in any zones
+    /// Keep replicas in any zone; also undoes every preheat
     #[arg(long, conflicts_with = "zones")]
     pub anywhere: bool,
     /// Show the replicas that would be dropped and added, and change nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// Ask no question
+    /// Do not ask for confirmation
     #[arg(short, long)]
     pub yes: bool,
 }
@@ -145,7 +145,7 @@ pub struct Policy {
 /// Arguments of `rename`.
 #[derive(Debug, Clone, Args)]
 pub struct Rename {
-    /// File: an id, the beginning of one, or a name
+    /// Name of the file, its id, or the beginning of its id
     pub file: EntryRef,
     /// New name
     pub name: wire::FileName,
@@ -157,13 +157,13 @@ pub struct Verify {
     /// Local files; if the last one does not exist here, it names the published file to compare with
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<String>,
-    /// Published file to compare with: an id, the beginning of one, or a name [default: the one of the same name]
+    /// Published file to compare with: its name, id or beginning of its id [default: the one of the same name]
     #[arg(long, value_name = "ID")]
     pub id: Option<EntryRef>,
-    /// Fetch the chunks that are wrong, and write them into the file
+    /// Download the chunks that differ, and write them into the file
     #[arg(long)]
     pub repair: bool,
-    /// Print only files that are wrong
+    /// Print only files that differ
     #[arg(short, long)]
     pub quiet: bool,
 }
@@ -171,7 +171,7 @@ pub struct Verify {
 /// Arguments of `watch`.
 #[derive(Debug, Clone, Args)]
 pub struct Watch {
-    /// File or job: an id, the beginning of one, or a name
+    /// Name of the file or job, its id, or the beginning of its id
     pub entry: EntryRef,
 }
 
@@ -188,32 +188,32 @@ pub struct Users {
 pub enum UsersCommand {
     /// List the accounts
     List,
-    /// Add an account; its password is asked for, or read from standard input
+    /// Add an account; asks for its password, or reads it from standard input
     Add {
         /// E-mail of the account
         email: String,
-        /// Rights of the account
+        /// Role of the account
         #[arg(long, value_parser = lifecycle::settings::role(), default_value_t = Role::Reader)]
         role: Role,
     },
-    /// Shut an account and end its sessions
+    /// Disable an account and end its sessions
     Disable {
         /// E-mail of the account
         email: String,
-        /// Open the account again
+        /// Enable the account again
         #[arg(long)]
         undo: bool,
     },
-    /// Give an account a new password and end its sessions
+    /// Change the password of an account and end its sessions
     Passwd {
         /// E-mail of the account
         email: String,
     },
-    /// Give an account another role
+    /// Change the role of an account
     Role {
         /// E-mail of the account
         email: String,
-        /// Rights of the account
+        /// Role of the account
         #[arg(value_parser = lifecycle::settings::role())]
         role: Role,
     },
@@ -222,7 +222,7 @@ pub enum UsersCommand {
 /// Arguments of `drain`.
 #[derive(Debug, Clone, Args)]
 pub struct Drain {
-    /// Server id
+    /// Id of the file server
     pub server: ServerId,
     /// Wait until the server can be stopped; exit with status 1 if the time runs out [default without a time: 1h]
     #[arg(long, value_parser = lifecycle::settings::duration, num_args = 0..=1, require_equals = true, default_missing_value = "1h", value_name = "TIME", conflicts_with = "undo")]

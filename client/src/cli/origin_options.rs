@@ -15,22 +15,22 @@ const MAX_HEADER_FILE_LEN: u64 = 64 << 10;
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Direct downloads")]
 pub struct OriginOptions {
-    /// Header field for the origin, or @FILE with one a line; implies --direct
+    /// Header field to send to the origin, or @FILE with one per line; implies --direct
     #[arg(short = 'H', long, value_name = "FIELD", conflicts_with_all = ["keep", "at", "after"])]
     pub header: Vec<SecretString>,
-    /// File with the log-ins of hosts [default: ~/.netrc, if it exists]
+    /// Netrc file with the log-ins of hosts [default: ~/.netrc, if it exists]
     #[arg(long, hide_short_help = true, env = "DDM_NETRC", value_name = "FILE")]
     pub netrc_file: Option<PathBuf>,
-    /// Use no file with log-ins
+    /// Do not use a netrc file
     #[arg(long, hide_short_help = true, conflicts_with = "netrc_file")]
     pub no_netrc: bool,
-    /// File (PEM) with a client certificate and its private key for the origin; the download is then direct
+    /// PEM file with a client certificate and its private key for the origin; implies --direct
     #[arg(long, hide_short_help = true, env = "DDM_ORIGIN_CERT", value_name = "FILE", conflicts_with_all = ["keep", "at", "after"])]
     pub origin_cert: Option<PathBuf>,
-    /// Private networks to which a redirect of a public server may lead, such as 10.1.0.0/16
+    /// Private networks to which a public server may redirect, e.g. 10.1.0.0/16
     #[arg(long, hide_short_help = true, env = "DDM_ORIGIN_ALLOW", value_name = "NETWORK", value_delimiter = ',')]
     pub origin_allow: Vec<IpNet>,
-    /// Longest wait for the head of the origin's response, and for the next byte of its body [default: 1m]
+    /// Longest wait for the head of the origin's response, and for each next byte of its body [default: 1m]
     #[arg(long, hide_short_help = true, env = "DDM_ORIGIN_TIMEOUT", value_parser = parse_timeout, value_name = "TIME")]
     pub origin_timeout: Option<Duration>,
 }

@@ -13,13 +13,13 @@ use crate::{entry_ref::EntryRef, link::Link, start_time::StartTime};
 pub struct DownloadOptions {
     /// Folder or file name to write to; - is standard output [default: the file's own name in the current folder]
     ///
-    /// Standard output takes one published file, no URL.
+    /// Only a single published file can be written to standard output, not a URL.
     #[arg(short, long, env = "DDM_OUTPUT", value_name = "PATH")]
     pub output: Option<PathBuf>,
     /// Folder for the incomplete file, on the same file system as the destination
     #[arg(long, env = "DDM_PARTIAL_DIR", value_name = "FOLDER")]
     pub partial_dir: Option<PathBuf>,
-    /// Time to go on while servers give less than 1 KiB a second
+    /// Time without progress (less than 1 KiB/s) after which to give up
     #[arg(long, env = "DDM_WAIT", default_value = "60s", value_parser = lifecycle::settings::duration, value_name = "TIME")]
     pub wait: Duration,
     /// Replace an existing file
@@ -88,12 +88,12 @@ pub enum JobsCommand {
     List,
     /// Show a job: progress and workers
     Show {
-        /// Job: an id, the beginning of one, or the name of its file
+        /// Name of the job's file, the job's id, or the beginning of its id
         job: EntryRef,
     },
-    /// Cancel your request; the job stops unless others requested it too
+    /// Cancel your request; the job continues only if other accounts requested it too
     Cancel {
-        /// Job: an id, the beginning of one, or the name of its file
+        /// Name of the job's file, the job's id, or the beginning of its id
         job: EntryRef,
     },
 }

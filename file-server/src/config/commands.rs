@@ -30,15 +30,15 @@ pub enum Command {
     Serve,
     /// Publish files through this server
     Import(Import),
-    /// List, remove or adopt orphaned files: stored here and not in the catalogue, as after the restore of an older backup. They are
-    /// kept and not served until you decide
+    /// List, remove or adopt orphaned files: stored here but not in the catalogue, for example after the restore of an older backup.
+    /// They are kept and not served until you remove or adopt them
     #[command(subcommand)]
     Unknown(OrphanCommand),
-    /// Ask the server on this machine whether it is ready; exit status 1 if not
+    /// Check that the server on this machine is ready; exit status 1 if not
     Healthcheck,
-    /// Print the completions for a shell
+    /// Print a completion script
     Completions {
-        /// The shell
+        /// Shell to complete for
         shell: clap_complete::Shell,
     },
 }
@@ -49,13 +49,13 @@ pub struct Import {
     /// Regular files to publish
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// The name to publish under; for one file only [default: the file's own]
+    /// Name to publish under (single file only) [default: the file's name]
     #[arg(long)]
     pub name: Option<wire::FileName>,
-    /// Number of servers that should store the file [default: the info-server's setting]
+    /// Replicas to keep [default: set by the info-server]
     #[arg(long, env = "DDM_REPLICAS")]
     pub replicas: Option<u32>,
-    /// Number of servers that must store it before it counts as published [default: the info-server's setting]
+    /// Servers that must store a file before it is published [default: set by the info-server]
     #[arg(long, env = "DDM_QUORUM")]
     pub quorum: Option<u32>,
     /// The publisher.
@@ -66,13 +66,13 @@ pub struct Import {
 /// Decision about orphaned files; the server may run meanwhile.
 #[derive(Debug, Clone, Subcommand)]
 pub enum OrphanCommand {
-    /// List them: id, size, and how much of it is stored
+    /// List the orphaned files: id, size, and how much of each is stored
     List {
-        /// Print one JSON object a line instead of text
+        /// Print one JSON object per line instead of text
         #[arg(long)]
         json: bool,
     },
-    /// Remove their bytes for good
+    /// Delete the bytes of orphaned files for good
     Remove {
         /// Ids of the files
         #[arg(required_unless_present = "all", value_name = "ID")]
@@ -81,20 +81,20 @@ pub enum OrphanCommand {
         #[arg(long, conflicts_with = "files")]
         all: bool,
     },
-    /// Put a whole file back into the catalogue, under its id; every byte is read and compared with its digest first
+    /// Add a complete file to the catalogue again, under its id; every chunk is first compared with its digest
     Adopt(Adopt),
 }
 
 /// The orphaned file to adopt, and its new name.
 #[derive(Debug, Clone, Args)]
 pub struct Adopt {
-    /// The file's id
+    /// Id of the file
     #[arg(value_name = "ID")]
     pub file: wire::FileId,
-    /// The file's new name; file servers do not store the old one
+    /// New name of the file; file servers do not store the old one
     #[arg(long)]
     pub name: wire::FileName,
-    /// Number of servers that should store the file [default: the info-server's setting]
+    /// Replicas to keep [default: set by the info-server]
     #[arg(long, env = "DDM_REPLICAS")]
     pub replicas: Option<u32>,
     /// The publisher.
@@ -105,13 +105,13 @@ pub struct Adopt {
 /// The publisher's login.
 #[derive(Debug, Clone, Args)]
 pub struct Login {
-    /// The publisher's account; asked for on the terminal when absent
+    /// E-mail of the publisher's account [default: prompt]
     #[arg(long, env = "DDM_EMAIL")]
     pub email: Option<String>,
-    /// A session token, instead of a login; prefer the variable or the file, others can see a process's arguments
+    /// Session token, instead of a login; prefer the variable or the file: other users can see a process's arguments
     #[arg(long, env = "DDM_SESSION_TOKEN", hide_env_values = true, value_name = "TOKEN", hide = true)]
     pub session_token: Option<SecretString>,
-    /// A file (mode 0600) that holds a session token, instead of a login; DDM_SESSION_TOKEN holds one itself
+    /// File (mode 0600) with a session token, instead of a login; DDM_SESSION_TOKEN can hold the token itself
     #[arg(long, env = "DDM_SESSION_TOKEN_FILE", value_name = "FILE")]
     pub session_token_file: Option<PathBuf>,
 }

@@ -14,13 +14,13 @@ const PAGE_SIZE: u32 = 500;
 /// The part of the audit log to print.
 #[derive(Debug, clap::Args)]
 pub struct AuditArgs {
-    /// Rows to print at most
+    /// Maximum number of entries
     #[arg(long, default_value_t = 100, value_name = "COUNT")]
     pub limit: u32,
-    /// Only rows of this kind
+    /// Show only entries of this kind
     #[arg(long)]
     pub kind: Option<AuditKind>,
-    /// Print one JSON object a line instead of text
+    /// Print one JSON object per line instead of text
     #[arg(long)]
     pub json: bool,
 }

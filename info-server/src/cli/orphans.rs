@@ -12,10 +12,10 @@ const PAGE_SIZE: u32 = 500;
 /// The orphaned files to print.
 #[derive(Debug, clap::Args)]
 pub struct OrphanArgs {
-    /// Only those of this server
+    /// Show only the files of this server
     #[arg(long, value_name = "ID")]
     pub server: Option<ServerId>,
-    /// Print one JSON object a line instead of text
+    /// Print one JSON object per line instead of text
     #[arg(long)]
     pub json: bool,
 }

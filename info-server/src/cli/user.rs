@@ -25,34 +25,34 @@ use crate::{
 /// Commands on accounts.
 #[derive(Debug, Subcommand)]
 pub enum UserCommand {
-    /// Make an account; asks for the password, or reads it from standard input
+    /// Add an account; asks for the password, or reads it from standard input
     Add {
-        /// The account's name
+        /// E-mail of the account
         email: String,
-        /// Its role
+        /// Role of the account
         #[arg(long, value_parser = lifecycle::settings::role(), default_value_t = Role::Reader)]
         role: Role,
     },
-    /// Change a password and end the account's sessions
+    /// Change the password of an account and end its sessions
     Passwd {
-        /// The account's name
+        /// E-mail of the account
         email: String,
     },
-    /// Shut an account and end its sessions
+    /// Disable an account and end its sessions
     Disable {
-        /// The account's name
+        /// E-mail of the account
         email: String,
     },
-    /// Open a shut account again
+    /// Enable a disabled account again
     Enable {
-        /// The account's name
+        /// E-mail of the account
         email: String,
     },
-    /// Give an account another role
+    /// Change the role of an account
     Role {
-        /// The account's name
+        /// E-mail of the account
         email: String,
-        /// Its role
+        /// Role of the account
         #[arg(value_parser = lifecycle::settings::role())]
         role: Role,
     },
