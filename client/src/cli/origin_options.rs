@@ -15,7 +15,7 @@ const MAX_HEADER_FILE_LEN: u64 = 64 << 10;
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Direct downloads")]
 pub struct OriginOptions {
-    /// Header field to send to the origin, or @FILE with one per line; implies --direct
+    /// Header field for the origin, or @FILE with one per line; implies --direct
     #[arg(short = 'H', long, value_name = "FIELD", conflicts_with_all = ["keep", "at", "after"])]
     pub header: Vec<SecretString>,
     /// Netrc file with the log-ins of hosts [default: ~/.netrc, if it exists]
