@@ -1,22 +1,23 @@
 //! The settings of the client for origins.
 
-use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 use ipnet::IpNet;
 use reqwest::{Client, Proxy, redirect};
-use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, pki_types::CertificateDer};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use crate::{
     address_policy::{AddressFilter, AddressPolicy},
+    connector::Connector,
     error::describe_chain,
     limits::{Limits, MAX_RESPONSE_HEADERS, USER_AGENT},
     proxy::{InvalidProxyUrl, parse_proxy_url},
     resolver::{FilteringResolver, Resolver},
     routes::{Route, Routes},
-    tls::{self, ClientIdentity},
+    tls::{self, CertificateFileError, ClientIdentity},
 };
 
 /// Shortest and longest timeout that can be set.
@@ -60,20 +61,9 @@ pub enum OriginConfigError {
     /// The proxy is not a URL of a supported kind.
     #[error("--origin-proxy: {0}")]
     Proxy(#[from] InvalidProxyUrl),
-    /// The file of certificate authorities cannot be read.
-    #[error("--origin-ca {path}: {source}", path = .path.display())]
-    Unreadable {
-        /// The path of the file.
-        path: PathBuf,
-        /// The error of the system.
-        source: io::Error,
-    },
-    /// The file of certificate authorities holds no certificate.
-    #[error("--origin-ca {path} holds no certificate in PEM form", path = .path.display())]
-    NoCertificate {
-        /// The path of the file.
-        path: PathBuf,
-    },
+    /// The file of certificate authorities cannot be used.
+    #[error("--origin-ca {0}")]
+    Certificates(#[from] CertificateFileError),
     /// TLS cannot be set up.
     #[error("the HTTP client for origins cannot be created: {0}")]
     Client(String),
@@ -93,10 +83,14 @@ impl OriginConfig {
         resolver: &Arc<dyn Resolver>,
         identity: Option<ClientIdentity>,
     ) -> Result<Routes, OriginConfigError> {
-        let route = |policy, identity| {
+        let route = |policy, identity: Option<ClientIdentity>| {
             let addresses = AddressFilter::new(policy, self.origin_allow.clone());
-            let client = self.client(&addresses, limits, resolver.clone(), identity)?;
-            Ok::<Route, OriginConfigError>(Route { client, addresses })
+            let tls = tls::config(self.authorities()?, identity.as_ref());
+            let tls = tls.map_err(|error| OriginConfigError::Client(error.to_string()))?;
+            let (proxy, resolver) = (self.proxy()?, resolver.clone());
+            let connector = Connector { tls: Arc::new(tls), proxy, addresses: addresses.clone(), resolver };
+            let client = client(&connector, limits)?;
+            Ok::<Route, OriginConfigError>(Route { client, addresses, connector })
         };
         let first = route(policy, identity.clone())?;
         let elsewhere = if identity.is_some() { route(policy, None)? } else { first.clone() };
@@ -105,61 +99,50 @@ impl OriginConfig {
         } else {
             route(AddressPolicy::PublicOnly, None)?
         };
-        let (resolver, proxied) = (resolver.clone(), self.origin_proxy.is_some());
-        Ok(Routes { first, elsewhere, guarded, resolver, proxied })
+        Ok(Routes { first, elsewhere, guarded, proxied: self.origin_proxy.is_some() })
     }
 
-    fn client(
-        &self,
-        addresses: &AddressFilter,
-        limits: Limits,
-        resolver: Arc<dyn Resolver>,
-        identity: Option<ClientIdentity>,
-    ) -> Result<Client, OriginConfigError> {
-        let tls = tls::config(self.authorities()?, identity.as_ref());
-        let tls = tls.map_err(|error| OriginConfigError::Client(error.to_string()))?;
-        let mut client = Client::builder()
-            .user_agent(USER_AGENT)
-            .connect_timeout(limits.connect_timeout)
-            .pool_idle_timeout(limits.idle_timeout)
-            // `RequestSender` follows redirects itself, to check each address. The proxy of the system is not used.
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .no_proxy()
-            .http1_only()
-            .http1_max_headers(MAX_RESPONSE_HEADERS)
-            // What other programs read: folded lines, spaces before a colon, and lines that are no fields, which are left out. The
-            // fields that decide about bytes are checked where they are used.
-            .http1_allow_obsolete_multiline_headers_in_responses(true)
-            .http1_allow_spaces_after_header_name_in_responses(true)
-            .http1_ignore_invalid_headers_in_responses(true)
-            .tls_backend_preconfigured(tls);
-        let mut addresses = addresses.clone();
-        if let Some(proxy) = self.proxy()? {
-            client = client.proxy(proxy);
-            // The only name that is still resolved here is that of the proxy.
-            addresses = AddressFilter::new(AddressPolicy::Anywhere, Vec::new());
-        }
-        let client = client.dns_resolver(Arc::new(FilteringResolver { resolver, addresses }));
-        client.build().map_err(|error| OriginConfigError::Client(describe_chain(&error)))
-    }
-
-    fn proxy(&self) -> Result<Option<Proxy>, OriginConfigError> {
+    fn proxy(&self) -> Result<Option<Url>, OriginConfigError> {
         let Some(text) = &self.origin_proxy else { return Ok(None) };
         let mut url: Url = parse_proxy_url(text.expose_secret())?;
         if url.scheme() == "socks5" {
             // The proxy resolves the names of origins, too.
             url = parse_proxy_url(&url.as_str().replacen("socks5:", "socks5h:", 1))?;
         }
-        Proxy::all(url).map(Some).map_err(|_| InvalidProxyUrl.into())
+        Ok(Some(url))
     }
 
     fn authorities(&self) -> Result<Vec<CertificateDer<'static>>, OriginConfigError> {
-        let Some(path) = &self.origin_ca else { return Ok(Vec::new()) };
-        let pem = fs::read(path).map_err(|source| OriginConfigError::Unreadable { path: path.clone(), source })?;
-        let found = tls::certificates(&pem);
-        if found.is_empty() { Err(OriginConfigError::NoCertificate { path: path.clone() }) } else { Ok(found) }
+        Ok(self.origin_ca.as_deref().map(tls::read_certificates).transpose()?.unwrap_or_default())
     }
+}
+
+/// Creates the HTTP client whose connections go the same way as those of a connector.
+fn client(connector: &Connector, limits: Limits) -> Result<Client, OriginConfigError> {
+    let mut client = Client::builder()
+        .user_agent(USER_AGENT)
+        .connect_timeout(limits.connect_timeout)
+        .pool_idle_timeout(limits.idle_timeout)
+        // `RequestSender` follows redirects itself, to check each address. The proxy of the system is not used.
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .no_proxy()
+        .http1_only()
+        .http1_max_headers(MAX_RESPONSE_HEADERS)
+        // What other programs read: folded lines, spaces before a colon, and lines that are no fields, which are left out. The
+        // fields that decide about bytes are checked where they are used.
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_ignore_invalid_headers_in_responses(true)
+        .tls_backend_preconfigured(ClientConfig::clone(&connector.tls));
+    let mut addresses = connector.addresses.clone();
+    if let Some(proxy) = &connector.proxy {
+        client = client.proxy(Proxy::all(proxy.clone()).map_err(|_| InvalidProxyUrl)?);
+        // The only name that is still resolved here is that of the proxy.
+        addresses = AddressFilter::new(AddressPolicy::Anywhere, Vec::new());
+    }
+    let client = client.dns_resolver(Arc::new(FilteringResolver { resolver: connector.resolver.clone(), addresses }));
+    client.build().map_err(|error| OriginConfigError::Client(describe_chain(&error)))
 }
 
 #[cfg(test)]

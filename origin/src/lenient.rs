@@ -1,38 +1,29 @@
 //! One request on a connection of its own, to a server that writes `http/1.1` in lower case: other programs read that, the HTTP
-//! library does not. Plain connections without a proxy only.
+//! library does not.
 
 use std::{
     io,
-    net::SocketAddr,
     pin::{Pin, pin},
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::Empty;
-use hyper::{
-    body::Incoming,
-    client::conn::http1::{Builder, Connection},
-};
+use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use reqwest::{
     Response,
-    header::{ACCEPT, HOST, HeaderMap, HeaderValue, USER_AGENT},
+    header::{ACCEPT, HOST, HeaderMap, HeaderValue, PROXY_AUTHORIZATION, USER_AGENT},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
-use url::{Host, Position};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use url::Position;
 use wire::{OriginUrl, job::JobReason};
 
 use crate::{
-    address_policy::AddressFilter,
+    connector::{self, Connection, Connector},
     error::OriginError,
     limits::{MAX_RESPONSE_HEADERS, USER_AGENT as OWN_NAME},
-    resolver::Resolver,
 };
 
 /// The beginning of a status line.
@@ -41,16 +32,10 @@ const PROTOCOL: &[u8] = b"HTTP/";
 type Stream = TokioIo<LenientStream>;
 
 /// Sends a GET request. The connection ends with the response.
-pub(crate) async fn get(
-    url: &OriginUrl,
-    headers: HeaderMap,
-    addresses: &AddressFilter,
-    resolver: &Arc<dyn Resolver>,
-) -> Result<Response, OriginError> {
-    let stream =
-        connect(url, addresses, resolver).await.map_err(|error| OriginError::unreachable(error.to_string()))?;
+pub(crate) async fn get(url: &OriginUrl, headers: HeaderMap, connector: &Connector) -> Result<Response, OriginError> {
+    let stream = connector.connect(url).await.map_err(|error| OriginError::unreachable(error.to_string()))?;
     let stream = TokioIo::new(LenientStream { stream, read: 0 });
-    let mut builder = Builder::new();
+    let mut builder = http1::Builder::new();
     builder
         .max_headers(MAX_RESPONSE_HEADERS)
         .allow_obsolete_multiline_headers_in_responses(true)
@@ -62,12 +47,17 @@ pub(crate) async fn get(
     };
     let mut has_ended = false;
     let (mut sender, mut connection) = builder.handshake::<_, Empty<Bytes>>(stream).await.map_err(failed)?;
-    let mut request = hyper::Request::get(&url.url()[Position::BeforePath..Position::AfterQuery]);
+    let proxy = connector.forwarding_proxy(url);
+    // RFC 9112 §3.2: a proxy gets the whole URL.
+    let start = if proxy.is_some() { Position::BeforeScheme } else { Position::BeforePath };
+    let mut request = hyper::Request::get(&url.url()[start..Position::AfterQuery]);
     if let Some(fields) = request.headers_mut() {
         fields.extend(HeaderValue::from_str(authority(url)).ok().map(|value| (HOST, value)));
         fields.insert(ACCEPT, HeaderValue::from_static("*/*"));
         fields.insert(USER_AGENT, HeaderValue::from_static(OWN_NAME));
         fields.extend(headers);
+        let authorization = proxy.and_then(connector::authorization).and_then(Result::ok);
+        fields.extend(authorization.map(|value| (PROXY_AUTHORIZATION, value)));
     }
     let request = request.body(Empty::new()).map_err(|error| OriginError::garbled(error.to_string()))?;
     let response = {
@@ -93,24 +83,11 @@ fn authority(url: &OriginUrl) -> &str {
     &url.url()[Position::BeforeHost..Position::AfterPort]
 }
 
-/// Connects to the first address that answers, of those that the filter admits.
-async fn connect(url: &OriginUrl, addresses: &AddressFilter, resolver: &Arc<dyn Resolver>) -> io::Result<TcpStream> {
-    let found = match url.host() {
-        Host::Ipv4(address) => vec![address.into()],
-        Host::Ipv6(address) => vec![address.into()],
-        Host::Domain(name) => resolver.addresses(name.to_owned()).await?,
-    };
-    let port = url.url().port_or_known_default().unwrap_or(80);
-    let admitted = found.into_iter().filter(|address| addresses.admits(*address));
-    let admitted: Vec<SocketAddr> = admitted.map(|address| SocketAddr::new(address, port)).collect();
-    TcpStream::connect(admitted.as_slice()).await
-}
-
 /// A body with the connection that brings it, which runs while the body is read.
 struct ConnectedBody {
     body: Incoming,
-    connection: Option<Connection<Stream, Empty<Bytes>>>,
-    _sender: hyper::client::conn::http1::SendRequest<Empty<Bytes>>,
+    connection: Option<http1::Connection<Stream, Empty<Bytes>>>,
+    _sender: http1::SendRequest<Empty<Bytes>>,
 }
 
 impl HttpBody for ConnectedBody {
@@ -138,7 +115,7 @@ impl HttpBody for ConnectedBody {
 
 /// A connection whose first response begins with `HTTP/` in capital letters, however the server writes it.
 struct LenientStream {
-    stream: TcpStream,
+    stream: Box<dyn Connection>,
     /// Bytes read so far, up to the length of [`PROTOCOL`].
     read: usize,
 }

@@ -4,6 +4,7 @@ mod address_policy;
 mod body;
 mod coding;
 mod config;
+mod connector;
 mod cookies;
 mod credentials;
 mod error;
@@ -41,6 +42,7 @@ pub use self::{
     proxy::{InvalidProxyUrl, PROXY_SCHEMES, parse_proxy_url},
     resolver::{Resolver, SystemResolver},
     response::Probe,
+    tls::{CertificateFileError, tls_trusting},
     version::{ContentVersion, Rest, ResumePoint},
 };
 use self::{

@@ -96,9 +96,7 @@ impl RequestSender {
 
     async fn exchange(&self, route: &Route, url: &OriginUrl, headers: HeaderMap) -> Result<Response, OriginError> {
         match route.client.get(url.url().clone()).headers(headers.clone()).send().await {
-            Err(error) if has_other_version(&error) && !url.is_secure() && !self.routes.proxied => {
-                lenient::get(url, headers, &route.addresses, &self.routes.resolver).await
-            }
+            Err(error) if has_other_version(&error) => lenient::get(url, headers, &route.connector).await,
             response => Ok(response?),
         }
     }

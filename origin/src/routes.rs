@@ -1,16 +1,16 @@
 //! The ways to servers: HTTP clients, and the addresses that each may reach.
 
-use std::sync::Arc;
-
 use reqwest::Client;
 
-use crate::{address_policy::AddressFilter, resolver::Resolver};
+use crate::{address_policy::AddressFilter, connector::Connector};
 
 /// A way to servers: a client, and the addresses that it may reach.
 #[derive(Debug, Clone)]
 pub(crate) struct Route {
     pub(crate) client: Client,
     pub(crate) addresses: AddressFilter,
+    /// Makes connections for what the client cannot read.
+    pub(crate) connector: Connector,
 }
 
 /// The ways to servers, by how a request came to them.
@@ -22,7 +22,6 @@ pub(crate) struct Routes {
     pub(crate) elsewhere: Route,
     /// To servers to which a redirect of a public server led: public ones, and those that the operator or user allowed.
     pub(crate) guarded: Route,
-    pub(crate) resolver: Arc<dyn Resolver>,
     /// True if a proxy makes the connections, so that no address of an origin is known here.
     pub(crate) proxied: bool,
 }

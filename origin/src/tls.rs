@@ -1,10 +1,14 @@
-//! TLS to origins: the certificates that are trusted, and the certificate of the user.
+//! TLS to origins, and of clients to servers: the certificates that are trusted, and the certificate of the user.
 //!
 //! A server is trusted if its certificate leads to an authority of the system or of the user's file. One that presents a certificate of
 //! that file itself, byte for byte, is trusted too, even if that certificate is one of an authority: so self-signed certificates are
 //! made. Name, time and the signature of the handshake are checked in every case.
 
-use std::sync::Arc;
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme,
@@ -32,6 +36,53 @@ impl ClientIdentity {
         let key = PrivateKeyDer::from_pem_slice(pem).ok()?;
         (!chain.is_empty()).then(|| Self { chain, key: Arc::new(key) })
     }
+}
+
+/// A file of certificates that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateFileError {
+    /// The file cannot be read.
+    #[error("{path}: {source}", path = .path.display())]
+    Unreadable {
+        /// The path of the file.
+        path: PathBuf,
+        /// The error of the system.
+        source: io::Error,
+    },
+    /// The file holds no certificate.
+    #[error("{path} holds no certificate in PEM form", path = .path.display())]
+    NoCertificate {
+        /// The path of the file.
+        path: PathBuf,
+    },
+    /// TLS cannot be set up with the certificates.
+    #[error("{path}: {source}", path = .path.display())]
+    Unusable {
+        /// The path of the file.
+        path: PathBuf,
+        /// The cause.
+        source: Error,
+    },
+}
+
+/// Returns the TLS settings of a client that trusts the certificates in a PEM file besides those of the system.
+///
+/// # Errors
+/// When the file cannot be read or used.
+pub fn tls_trusting(path: &Path) -> Result<ClientConfig, CertificateFileError> {
+    let unusable = |source| CertificateFileError::Unusable { path: path.to_owned(), source };
+    config(read_certificates(path)?, None).map_err(unusable)
+}
+
+/// Reads the certificates in a PEM file.
+pub(crate) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateFileError> {
+    let path = path.to_owned();
+    let pem = match fs::read(&path) {
+        Ok(pem) => pem,
+        Err(source) => return Err(CertificateFileError::Unreadable { path, source }),
+    };
+    let found = certificates(&pem);
+    if found.is_empty() { Err(CertificateFileError::NoCertificate { path }) } else { Ok(found) }
 }
 
 /// Returns the certificates in PEM; none if the text is malformed.

@@ -56,17 +56,16 @@ impl Nginx {
         Self::start_in(folder, more).await
     }
 
-    /// Serves with a certificate that signed itself, which is that of an authority: so `openssl req -x509` makes them.
+    /// Serves like [`Self::start`], with a certificate that signed itself, which is that of an authority: so `openssl req -x509`
+    /// makes them.
     ///
     /// # Errors
     /// See [`Self::start`].
-    pub async fn start_self_signed() -> anyhow::Result<Self> {
+    pub async fn start_self_signed(more: &str) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
-        let own = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout leaf.key -out leaf.pem -days 2 \
-                   -subj /CN=localhost -addext subjectAltName=DNS:localhost";
-        openssl(folder.path(), &own.split_whitespace().collect::<Vec<_>>()).await?;
+        self_signed(folder.path()).await?;
         std::fs::copy(folder.path().join("leaf.pem"), folder.path().join("ca.pem"))?;
-        Self::start_in(folder, "").await
+        Self::start_in(folder, more).await
     }
 
     async fn start_in(folder: TempDir, more: &str) -> anyhow::Result<Self> {
@@ -169,6 +168,16 @@ fn settings(folder: &Path, port: u16, tls_port: u16, more: &str) -> String {
          root {folder}/root;\n{more}\n}}\n}}\n",
         temporary.concat()
     )
+}
+
+/// Makes `leaf.key` and `leaf.pem`, a certificate for `localhost` that signed itself.
+///
+/// # Errors
+/// When openssl fails.
+pub async fn self_signed(folder: &Path) -> anyhow::Result<()> {
+    let own = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout leaf.key -out leaf.pem -days 2 \
+               -subj /CN=localhost -addext subjectAltName=DNS:localhost";
+    openssl(folder, &own.split_whitespace().collect::<Vec<_>>()).await
 }
 
 /// Makes an authority and a certificate for `localhost` and `origin.test`.

@@ -137,7 +137,7 @@ async fn the_proxy_for_origins_is_asked_for_nothing_else() -> anyhow::Result<()>
 
 #[tokio::test]
 async fn a_self_signed_certificate_is_trusted_if_it_is_the_given_one_and_names_the_origin() -> anyhow::Result<()> {
-    let (origin, other) = (Nginx::start_self_signed().await?, Nginx::start_self_signed().await?);
+    let (origin, other) = (Nginx::start_self_signed("").await?, Nginx::start_self_signed("").await?);
     std::fs::write(origin.root().join("x.bin"), bytes(8, MIB))?;
     let folder = tempfile::tempdir()?;
     let [own, others] = [&origin, &other].map(|nginx| nginx.authority().display().to_string());

@@ -1,10 +1,11 @@
 //! Origins that misbehave: each ends in a class of error, in bounded time, and never in a wrong byte.
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
+mod fixture;
+
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -12,104 +13,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ddm_origin::{
-    AddressPolicy, Body, ContentVersion, Limits, OriginConfig, OriginError, Origins, Resolver, ResumePoint,
-};
+use ddm_origin::{AddressPolicy, ContentVersion, OriginConfig, Origins, Resolver, ResumePoint};
 use futures::future::BoxFuture;
-use testkit::rogue::{Behaviour, Rogue};
+use testkit::rogue::Behaviour;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
 };
 use wire::{
-    FileId, OriginUrl,
+    OriginUrl,
     job::{JobReason, Validator},
 };
 
-const LEN: usize = 100_000;
-
-/// Short, so that the tests are; the ratios are those of the defaults.
-const LIMITS: Limits = Limits {
-    probe_timeout: Duration::from_secs(3),
-    connect_timeout: Duration::from_secs(2),
-    head_timeout: Duration::from_secs(1),
-    idle_timeout: Duration::from_secs(1),
-    rate_window: Duration::from_secs(2),
-    min_rate: 4096,
-    max_redirects: 10,
-};
-
-/// A resolver with prepared answers: each query gets the next one, and further queries the last one.
-#[derive(Debug)]
-struct PreparedResolver {
-    answers: Vec<IpAddr>,
-    queries: AtomicUsize,
-}
-
-impl Resolver for PreparedResolver {
-    fn addresses(&self, _: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
-        let n = self.queries.fetch_add(1, Ordering::Relaxed).min(self.answers.len() - 1);
-        let address = self.answers.get(n).copied();
-        Box::pin(async move { Ok(address.into_iter().collect()) })
-    }
-}
-
-fn allowing(network: &str) -> OriginConfig {
-    OriginConfig { origin_allow: vec![network.parse().unwrap()], ..OriginConfig::default() }
-}
-
-fn resolved(config: &OriginConfig, policy: AddressPolicy, answers: &[&str]) -> (Origins, Arc<PreparedResolver>) {
-    let addresses = answers.iter().map(|address| address.parse().unwrap()).collect();
-    let resolver = Arc::new(PreparedResolver { answers: addresses, queries: AtomicUsize::new(0) });
-    (Origins::with(config, policy, LIMITS, resolver.clone()).unwrap(), resolver)
-}
-
-/// A client that may fetch from the loopback.
-fn origins() -> Origins {
-    resolved(&allowing("127.0.0.0/8"), AddressPolicy::PublicOnly, &["127.0.0.1"]).0
-}
-
-fn content() -> Vec<u8> {
-    (0..LEN).map(|n| u8::try_from(n % 251).unwrap()).collect()
-}
-
-struct Fixture {
-    rogue: Rogue,
-    url: OriginUrl,
-    version: ContentVersion,
-}
-
-impl Fixture {
-    async fn with(behaviour: Behaviour) -> Self {
-        let file = FileId::new();
-        let rogue = Rogue::start(file, content().into()).await.unwrap();
-        rogue.set(behaviour);
-        let url = rogue.url().as_str().parse().unwrap();
-        let version = ContentVersion { size: LEN as u64, validator: Validator::Etag(format!("\"{file}\"")) };
-        Self { rogue, url, version }
-    }
-
-    /// Fetches the bytes of a range.
-    async fn range(&self, range: Range<u64>) -> Result<Vec<u8>, OriginError> {
-        collect(origins().range(&self.url, &self.version, range).await?).await
-    }
-}
-
-async fn collect(mut body: Body) -> Result<Vec<u8>, OriginError> {
-    let mut all = Vec::new();
-    while let Some(bytes) = body.next().await? {
-        all.extend_from_slice(&bytes);
-    }
-    Ok(all)
-}
-
-fn header(name: &'static str, value: &str) -> Behaviour {
-    Behaviour::Header { name, value: Some(value.to_owned()) }
-}
-
-fn absent(name: &'static str) -> Behaviour {
-    Behaviour::Header { name, value: None }
-}
+use self::fixture::{Fixture, LEN, LIMITS, absent, allowing, collect, content, header, origins, resolved};
 
 #[tokio::test]
 async fn an_honest_origin_is_probed_and_its_ranges_arrive_exactly() {
