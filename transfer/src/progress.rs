@@ -110,13 +110,15 @@ pub enum Notice {
         /// The index of the chunk, from 0.
         chunk: u32,
     },
-    /// Chunks moved away from a source that gives less than half of what the fastest source gives. Sent for each source
-    /// every few seconds at most.
+    /// Chunks moved away from a source that gives less than half of what the fastest source gives, or nothing. Sent for each
+    /// source every few seconds at most, and not for one that failed.
     Moved {
-        /// The slow source.
+        /// The slow or silent source.
         from: ServerId,
         /// Number of chunks since the last such notice.
         chunks: u32,
+        /// The time since which it has sent nothing, if that is no mere pause.
+        silent_for: Option<Duration>,
     },
     /// A new token is in use.
     TokenRenewed,

@@ -11,8 +11,8 @@ pub use file::{FileChange, FileDetails, FileList, FileState, FileSummary, Locati
 pub use manifest::{Manifest, ManifestError};
 pub use publication::{Adoption, CommitRequest, NewFile, UploadPlan, UploadTarget};
 pub use replica::{
-    DigestConflict, FilePolicy, MissingChunks, Policy, PolicyChange, PolicyOutcome, PreheatRequest, ReplicaInfo,
-    ReplicaStatus, ZoneStatus,
+    DigestConflict, FilePolicy, MissingCause, MissingChunks, MissingReason, Policy, PolicyChange, PolicyOutcome,
+    PreheatRequest, ReplicaInfo, ReplicaStatus, ZoneStatus,
 };
 pub use session::{IssuedSession, LoginRequest, SessionInfo, SessionList};
 pub use token::{IssuedToken, TokenRequest};

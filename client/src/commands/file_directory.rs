@@ -33,7 +33,9 @@ impl FileDirectory {
             }
             RefreshReason::NoSources => {
                 let details = self.info.file(self.file, self.zone.as_ref(), false).await?;
-                Update { sources: Some(sources::ranked(details.locations, self.zone.as_ref())), ..Update::default() }
+                let sources = Some(sources::ranked(details.locations, self.zone.as_ref()));
+                let lost = Some(details.missing.map(|missing| missing.lost).unwrap_or_default());
+                Update { sources, lost, ..Update::default() }
             }
             RefreshReason::MoreDigests => {
                 Update { manifest: Some(self.info.manifest(self.file).await?), ..Update::default() }

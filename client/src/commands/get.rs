@@ -26,7 +26,7 @@ use crate::{
     exit::Exit,
     missing_chunks,
     progress::{self, Display, ShownFile},
-    sources,
+    sources, text,
 };
 
 /// Download of one file.
@@ -129,11 +129,15 @@ fn note_missing_chunks(display: Display, details: &FileDetails) {
     }
 }
 
-/// Names the `.part` file of a file that was removed: it cannot be completed, but it is the user's to delete.
+/// Names the `.part` file of a file that was removed or of which chunks are lost: the user decides what becomes of it.
 fn name_part_file(error: DownloadError, destination: &Destination) -> anyhow::Error {
     match &error {
         DownloadError::Gone { .. } => {
             anyhow::anyhow!("{error}; the incomplete download stays in {}", destination.part_path().display())
+        }
+        DownloadError::Lost { .. } => {
+            let message = format!("{error}; all others are verified in {}", text::path(&destination.part_path()));
+            anyhow::Error::from(error).context(message)
         }
         _ => error.into(),
     }

@@ -22,9 +22,8 @@ use crate::{
     entry_ref::EntryRef,
     exit::{Exit, UsageError},
     lookup::{self, Scope},
-    missing_chunks,
     output::{self, print, print_json},
-    progress::{self, Display},
+    progress::Display,
     text,
 };
 
@@ -101,10 +100,10 @@ async fn compare(
             Some(entry) => lookup::file(&info, entry, Scope::Published).await?,
             None => find(&info, path, metadata.len()).await?,
         };
-        anyhow::Ok((info.manifest(id).await?, info.file(id, context.common.zone.as_ref(), false).await?))
+        anyhow::Ok(info.manifest(id).await?)
     };
     let asked = context.cancel.run_until_cancelled(asking).await;
-    let (manifest, details) = asked.ok_or(DownloadError::Interrupted)??;
+    let manifest = asked.ok_or(DownloadError::Interrupted)??;
     let layout = manifest.check()?;
     ensure!(
         manifest.chunks.iter().all(Option::is_some),
@@ -114,9 +113,9 @@ async fn compare(
     let handle = file.try_clone()?;
     let intact = check_chunks(context, path, handle, &manifest).await?;
     let verdict = Verdict { manifest: &manifest, layout, wrong: intact.gaps(0..layout.count()), len: metadata.len() };
-    let display = Display::choose(context.common.json, verify.quiet);
     if !verdict.is_intact() && verify.repair {
         verdict.show(context, path, verify.quiet);
+        let display = Display::choose(context.common.json, verify.quiet);
         let damage = repair::Damage { manifest: &manifest, intact, display };
         let fetched = repair::fetch(context, &info, &file, damage).await?;
         let again = check_chunks(context, path, file.try_clone()?, &manifest).await?;
@@ -132,10 +131,6 @@ async fn compare(
         return Ok(Exit::Done);
     }
     verdict.show(context, path, verify.quiet);
-    for line in missing_chunks::lines(details.missing.as_ref()) {
-        let next = if verdict.is_intact() { "; you can publish this file again" } else { "" };
-        progress::note(display, "incomplete", &format!("{line}{next}"));
-    }
     Ok(if verdict.is_intact() { Exit::Done } else { Exit::Failed })
 }
 

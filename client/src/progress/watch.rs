@@ -174,10 +174,19 @@ fn describe(notice: &Notice) -> (Value, String) {
             json!({ "event": "wrong-bytes", "server": server, "chunk": chunk }),
             format!("{server} sent wrong bytes for chunk {chunk}: dropped it, fetching the chunk elsewhere"),
         ),
-        Notice::Moved { from, chunks } => (
-            json!({ "event": "work-moved", "from": from, "chunks": chunks }),
-            format!("{from} is slow: moved {} to faster servers", text::count(*chunks, "chunk")),
-        ),
+        Notice::Moved { from, chunks, silent_for } => {
+            let silent_seconds = silent_for.map(|silent_for| silent_for.as_secs_f64());
+            let moved = text::count(*chunks, "chunk");
+            (
+                json!({ "event": "work-moved", "from": from, "chunks": chunks, "silent_seconds": silent_seconds }),
+                match silent_seconds {
+                    Some(seconds) => {
+                        format!("{from} has sent nothing for {seconds:.1} s: moved {moved} to other servers")
+                    }
+                    None => format!("{from} is slow: moved {moved} to faster servers"),
+                },
+            )
+        }
         Notice::TokenRenewed => (json!({ "event": "token-renewed" }), "Renewed the download token".to_owned()),
         Notice::Slow { sources, without_chunk } => {
             let slow = sources.iter().map(|slow| format!("{} sends {}", slow.server, text::rate(slow.rate)));

@@ -40,7 +40,7 @@ impl JobDirectory {
         let manifest = view.manifest().filter(|manifest| manifest.file == self.file);
         let more_expected = self.monitor.is_connected() && view.expects_more();
         let sources = Some(sources::ranked(view.locations(), self.monitor.zone.as_ref()));
-        Update { manifest, sources, more_expected, token: None }
+        Update { manifest, sources, more_expected, token: None, lost: None }
     }
 
     /// Requests the locations of servers, unless that happened a moment ago.

@@ -4,7 +4,7 @@ use database::migrations::{self, Embedded};
 use sqlx::migrate::Migrator;
 
 /// Every file of `migrations/info-server`, in ascending order.
-const EMBEDDED_MIGRATIONS: [Embedded; 14] = database::embedded![
+const EMBEDDED_MIGRATIONS: [Embedded; 15] = database::embedded![
     "info-server":
     "0001_initial",
     "0002_replication",
@@ -20,6 +20,7 @@ const EMBEDDED_MIGRATIONS: [Embedded; 14] = database::embedded![
     "0044_idempotency",
     "0045_content",
     "0046_lost_chunks",
+    "0047_dropped_chunks",
 ];
 
 /// Returns the migrations up to the newest schema of this build.

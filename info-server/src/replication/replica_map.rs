@@ -94,7 +94,14 @@ impl ReplicaMap {
             match self.servers.iter_mut().find(|replica| replica.server.id == id) {
                 Some(replica) => runs.iter().for_each(|run| replica.record.runs.insert(run)),
                 None => {
-                    let record = ReplicaRecord { server: id.clone(), wanted: None, runs, root: None, reported: true };
+                    let record = ReplicaRecord {
+                        server: id.clone(),
+                        wanted: None,
+                        runs,
+                        root: None,
+                        reported: true,
+                        dropped: ChunkSet::new(),
+                    };
                     let server = registry.look(&id, now);
                     self.servers.extend(server.map(|(server, live_for)| ServerReplica::new(record, server, live_for)));
                 }
@@ -278,6 +285,7 @@ mod tests {
             runs: ChunkSet::from(0..held),
             root: (held == CHUNKS).then(root),
             reported: true,
+            dropped: ChunkSet::new(),
         };
         ServerReplica::new(record, server, Some(Duration::ZERO))
     }

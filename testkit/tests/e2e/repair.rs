@@ -2,7 +2,7 @@
 
 use std::{
     os::unix::fs::{FileExt as _, MetadataExt as _},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use ddm_testkit::{
@@ -164,7 +164,14 @@ async fn a_spoiled_chunk_is_served_to_nobody_while_it_cannot_be_fetched_and_come
 
 /// Waits until a chunk is on no server, everywhere that it is said, or until that is said nowhere any more.
 async fn lost_chunks_are(cluster: &Cluster, id: &str, lost: Value) -> anyhow::Result<()> {
-    let missing = if lost == json!([]) { Value::Null } else { json!({ "unavailable": lost, "lost": lost }) };
+    let missing = if lost == json!([]) {
+        Value::Null
+    } else {
+        let lost_by = |n: usize| json!({ "server": cluster.servers[n].id, "chunks": lost, "reason": "lost" });
+        let mut causes = vec![lost_by(0), lost_by(1)];
+        causes.sort_by_key(|cause| cause["server"].as_str().map(str::to_owned));
+        json!({ "unavailable": lost, "lost": lost, "causes": causes })
+    };
     let files = usize::from(!missing.is_null());
     eventually(&format!("{missing} is said"), STEP_TIMEOUT, async || {
         let (details, replicas) = (cluster.details(id).await?, status(cluster, id).await?);
@@ -180,6 +187,30 @@ async fn lost_chunks_are(cluster: &Cluster, id: &str, lost: Value) -> anyhow::Re
         Ok(is_said.then_some(()))
     })
     .await
+}
+
+/// Checks that a download of a file without its chunk 3 ends although it may wait, and keeps every other chunk.
+async fn ends_at_once_with_all_else(cluster: &Cluster, id: &str, content: &[u8]) -> anyhow::Result<()> {
+    let (until, after) = (usize::try_from(3 * MIB)?, usize::try_from(4 * MIB)?);
+    for attempt in ["first", "resumed"] {
+        let began = Instant::now();
+        let got = cluster.run_client(&["get", id, "-o", "got.bin", "--wait", "10m"]).await?;
+        let said = String::from_utf8_lossy(&got.stderr).into_owned();
+        assert_eq!(got.status.code(), Some(1), "{attempt}: {said}");
+        assert!(began.elapsed() < Duration::from_secs(10), "{attempt}: {:?}: {said}", began.elapsed());
+        for words in
+            ["chunk 3 is on no file server any more; all others are verified in ", "got.bin.part", "publish it again"]
+        {
+            assert!(said.contains(words), "{attempt}: {words}: {said}");
+        }
+        assert!(!said.contains("aiting for"), "{attempt}: it waits for nothing: {said}");
+        let part = std::fs::read(cluster.path("got.bin.part"))?;
+        assert!(part[..until] == content[..until] && part[after..] == content[after..], "{attempt}: all else is there");
+    }
+    let piped = cluster.run_client(&["get", id, "-o", "-", "--wait", "10m"]).await?;
+    assert_eq!(piped.status.code(), Some(1));
+    assert!(piped.stdout == content[..until], "{} bytes came through", piped.stdout.len());
+    Ok(())
 }
 
 #[tokio::test]
@@ -203,10 +234,12 @@ async fn a_chunk_that_every_replica_lost_is_named_everywhere_until_it_is_back() 
     for command in ["replicas", "info"] {
         let said = text(cluster.run_client(&[command, &id]).await?);
         assert!(said.contains("chunk 3 is on no file server any more"), "{said}");
+        assert!(
+            cluster.servers.iter().all(|server| said.contains(&format!("{} found chunk 3 damaged", server.id))),
+            "{said}"
+        );
     }
-    let got = cluster.run_client(&["get", &id, "-o", "got.bin", "--wait", "1s"]).await?;
-    let said = String::from_utf8_lossy(&got.stderr).into_owned();
-    assert!(got.status.code() == Some(1) && said.contains("chunk 3 is on no file server any more"), "{said}");
+    ends_at_once_with_all_else(&cluster, &id, &std::fs::read(&third)?).await?;
     let listed = text(cluster.run_client(&["list"]).await?);
     assert!(listed.contains("damaged"), "{listed}");
     let audit = cluster.get("/v1/audit?kind=chunks-lost").await?;

@@ -1,7 +1,10 @@
 //! The party that supplies tokens, sources and digests during a download: in practice the info-server.
 
 use async_trait::async_trait;
-use wire::catalogue::{IssuedToken, Manifest};
+use wire::{
+    ChunkSet,
+    catalogue::{IssuedToken, Manifest},
+};
 
 use crate::source::Source;
 
@@ -27,6 +30,8 @@ pub struct Update {
     pub sources: Option<Vec<Source>>,
     /// The manifest with more digests. One of another file or shape is ignored, and a known digest is never replaced.
     pub manifest: Option<Manifest>,
+    /// The chunks that no server holds any more, not even one that is away. The download ends when only these are left.
+    pub lost: Option<ChunkSet>,
     /// Set while the sources are still receiving chunks: the download is not given up then.
     pub more_expected: bool,
 }

@@ -42,6 +42,8 @@ use crate::{
 const TICK_INTERVAL: Duration = Duration::from_millis(50);
 /// Events of requests in the queue; with more, a request waits.
 const MAX_QUEUED_EVENTS: usize = 64;
+/// Time without a source until the user is notified: by then the directory has nearly always answered.
+const WAIT_NOTICE_DELAY: Duration = Duration::from_secs(1);
 /// Time that the directory may take to answer.
 const DIRECTORY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -82,8 +84,18 @@ pub(super) struct DownloadDriver<'a> {
     events: mpsc::Receiver<RequestEvent>,
     started: Instant,
     resumed_bytes: u64,
-    is_waiting: bool,
+    waiting: Option<Waiting>,
+    /// Chunks that no server holds any more, as far as the directory knows.
+    lost: ChunkSet,
+    /// Set while nothing can be fetched: `lost` is of that time then.
+    is_exhausted: bool,
     slow_watch: SlowWatch,
+}
+
+/// A wait for a source.
+struct Waiting {
+    since: Duration,
+    is_noticed: bool,
 }
 
 struct InFlightRequest {
@@ -124,7 +136,9 @@ impl<'a> DownloadDriver<'a> {
             events,
             started: Instant::now(),
             resumed_bytes,
-            is_waiting: false,
+            waiting: None,
+            lost: ChunkSet::new(),
+            is_exhausted: false,
             slow_watch: SlowWatch::new(engine.settings.rate_limiter.total_rate()),
             plan,
         };
@@ -143,6 +157,7 @@ impl<'a> DownloadDriver<'a> {
         self.refreshes.shutdown().await;
         self.updates.shutdown().await;
         self.mismatch_reports.finish().await;
+        self.notice_moved(true);
         self.publish_progress();
         ended?;
         let (size, elapsed) = (self.layout.size(), self.started.elapsed());
@@ -205,12 +220,21 @@ impl<'a> DownloadDriver<'a> {
     /// Counts chunks that moved away from a source. A notice follows when the source is slow, but not when equals share the
     /// last chunks.
     fn count_moved(&mut self, from: SourceId, chunks: u32) {
+        let (now, is_slow) = (self.now(), self.schedule.is_slow(from));
+        if let Some(source) = self.source_mut(from) {
+            source.count_moved(chunks, is_slow, now);
+        }
+    }
+
+    /// Notifies the user of chunks that moved away from slow sources. Nothing more can be learned of them once the download
+    /// `is_over`.
+    fn notice_moved(&mut self, is_over: bool) {
         let now = self.now();
-        let is_slow = self.schedule.is_slow(from);
-        let Some(source) = self.source_mut(from) else { return };
-        if let Some(chunks) = source.count_moved(chunks, is_slow, now) {
-            let from = source.location.server.clone();
-            self.engine.progress.notice(Notice::Moved { from, chunks });
+        for (id, source) in (0..).map(SourceId::new).zip(&mut self.sources) {
+            if let Some(chunks) = source.take_moved(is_over, now) {
+                let (from, silent_for) = (source.location.server.clone(), self.schedule.silence(id));
+                self.engine.progress.notice(Notice::Moved { from, chunks, silent_for });
+            }
         }
     }
 
@@ -220,17 +244,17 @@ impl<'a> DownloadDriver<'a> {
         for (request, running) in &self.in_flight {
             self.schedule.received(*request, running.received.load(Ordering::Relaxed), now);
         }
+        self.end_if_lost(now)?;
         let missing = self.schedule.missing();
-        let is_waiting = missing.sources && self.in_flight.is_empty();
-        if is_waiting && !std::mem::replace(&mut self.is_waiting, true) {
-            let lost = lost_chunks::describe(&self.schedule.lost_chunks(), &self.sources);
-            self.engine.progress.notice(Notice::Waiting { lost });
+        if missing.sources && self.in_flight.is_empty() {
+            self.notice_wait(now);
         }
         if let Some(reason) = self.refresh_policy.start(missing, now) {
             self.refresh(reason);
         }
         self.publish_progress();
         self.notice_slowness(now);
+        self.notice_moved(false);
         let patience = self.engine.settings.wait;
         if self.schedule.is_hopeless(patience, now) {
             let received = self.received_bytes();
@@ -240,6 +264,17 @@ impl<'a> DownloadDriver<'a> {
             return Err(DownloadError::NoSources { waited: patience, lost, reasons });
         }
         Ok(())
+    }
+
+    /// Notifies the user, once, of a wait for a source that is longer than a request to the directory.
+    fn notice_wait(&mut self, now: Duration) {
+        let waiting = self.waiting.get_or_insert(Waiting { since: now, is_noticed: false });
+        if waiting.is_noticed || now < waiting.since + WAIT_NOTICE_DELAY {
+            return;
+        }
+        waiting.is_noticed = true;
+        let lost = lost_chunks::describe(&self.schedule.lost_chunks(), &self.sources);
+        self.engine.progress.notice(Notice::Waiting { lost });
     }
 
     /// Returns the bytes that each source gave so far, in their order.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wire::catalogue::ManifestError;
+use wire::{ChunkSet, catalogue::ManifestError};
 
 use super::directory::PermanentError;
 use crate::sink::SinkError;
@@ -25,6 +25,12 @@ pub enum DownloadError {
         lost: Option<String>,
         /// The last error of each source.
         reasons: String,
+    },
+    /// No server holds these chunks any more. All others are verified.
+    #[error("{} {} on no file server any more", .chunks.describe(), if .chunks.len() == 1 { "is" } else { "are" })]
+    Lost {
+        /// The chunks.
+        chunks: ChunkSet,
     },
     /// The file no longer exists. What was verified is kept, but is of no use for a download.
     #[error("the file is no longer there: {reason}")]

@@ -46,6 +46,11 @@ impl RefreshPolicy {
         Some(reason)
     }
 
+    /// Shortens the pause: what the directory said last may no longer be so.
+    pub(super) fn ask_soon(&mut self, now: Duration) {
+        self.not_before = self.not_before.min(now + MIN_REFRESH_PAUSE);
+    }
+
     /// Records that the directory has answered or failed. After something new, more may follow soon.
     pub(super) fn finished(&mut self, brought_new: bool, now: Duration) {
         self.in_progress = false;

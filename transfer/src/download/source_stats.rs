@@ -10,6 +10,8 @@ use crate::{
     schedule::{Schedule, SourceId},
 };
 
+/// Time from a loss of chunks to the notice about it: by then it is known whether the source is slow or dead.
+const MOVED_NOTICE_DELAY: Duration = Duration::from_secs(1);
 /// Time between two notices about a source that loses chunks to others.
 const MOVED_NOTICE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -36,6 +38,8 @@ pub(super) struct SourceStats {
     pub(super) wrong_chunk: Option<u32>,
     /// Chunks that other sources received instead since the last notice.
     moved_chunks: u32,
+    /// Time since which a notice about them is due.
+    moved_since: Option<Duration>,
     /// Earliest time of the next notice.
     next_notice: Duration,
 }
@@ -53,17 +57,31 @@ impl SourceStats {
             dropped: None,
             wrong_chunk: None,
             moved_chunks: 0,
+            moved_since: None,
             next_notice: Duration::ZERO,
         }
     }
 
-    /// Counts chunks that moved to other sources. Returns how many have moved, when a notice is due.
-    pub(super) fn count_moved(&mut self, chunks: u32, is_slow: bool, now: Duration) -> Option<u32> {
+    /// Counts chunks that moved to other sources. A notice follows when the source is slow.
+    pub(super) fn count_moved(&mut self, chunks: u32, is_slow: bool, now: Duration) {
         self.moved_chunks += chunks;
-        if self.moved_chunks == 0 || !is_slow || now < self.next_notice {
+        if self.moved_chunks > 0 && is_slow {
+            self.moved_since.get_or_insert(now);
+        }
+    }
+
+    /// Returns how many chunks have moved, when a notice is due: at once if the download `is_over`. A source that failed
+    /// meanwhile has a notice of its own, which says more.
+    pub(super) fn take_moved(&mut self, is_over: bool, now: Duration) -> Option<u32> {
+        if self.failing.is_some() || self.dropped.is_some() {
+            (self.moved_chunks, self.moved_since) = (0, None);
+        }
+        let since = self.moved_since?;
+        if !is_over && (now < since + MOVED_NOTICE_DELAY || now < self.next_notice) {
             return None;
         }
         self.next_notice = now + MOVED_NOTICE_INTERVAL;
+        self.moved_since = None;
         Some(std::mem::take(&mut self.moved_chunks))
     }
 

@@ -33,6 +33,11 @@ impl Rate {
         self.average.map(|rate| rate as u64)
     }
 
+    /// Returns the time in which bytes were due and none arrived, since the last ones.
+    pub(super) fn quiet(&self) -> Duration {
+        self.quiet
+    }
+
     /// Adds bytes that arrived.
     pub(super) fn add(&mut self, bytes: u64) {
         self.bytes += bytes;

@@ -8,7 +8,7 @@ use super::{
 };
 
 /// Shortest time without any byte that counts as silence.
-const MIN_SILENCE: Duration = Duration::from_millis(500);
+pub(super) const MIN_SILENCE: Duration = Duration::from_millis(500);
 
 /// The number of a request, in the order of their creation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use wire::ChunkSet;
 
-use super::{Missing, Schedule, extent::chunk_len, source::SourceId};
+use super::{Missing, Schedule, extent::chunk_len, request::MIN_SILENCE, source::SourceId};
 use crate::progress::SourceActivity;
 
 /// Slowest rate, in bytes per second, at which a download is still worth continuing.
@@ -54,6 +54,11 @@ impl Schedule {
         lost
     }
 
+    /// Returns true if only chunks are left that no source can give, see [`Self::lost_chunks`], and no request is in flight.
+    pub fn is_exhausted(&self) -> bool {
+        self.requests.is_empty() && !self.waiting.is_empty() && self.lost_chunks() == self.waiting
+    }
+
     /// Returns the chunks that are verified.
     pub fn verified_chunks(&self) -> &ChunkSet {
         &self.verified
@@ -89,6 +94,11 @@ impl Schedule {
         let fastest = self.sources.iter().filter_map(|source| source.rate.get()).max().unwrap_or(0);
         let own = self.source(source).and_then(|source| source.rate.get());
         own.is_some_and(|own| own < fastest / 2)
+    }
+
+    /// Returns for how long `source` has sent nothing although it was asked; none for a mere pause.
+    pub fn silence(&self, source: SourceId) -> Option<Duration> {
+        self.source(source).map(|source| source.rate.quiet()).filter(|quiet| *quiet >= MIN_SILENCE)
     }
 
     /// Returns the bytes per second that `source` gives at present; 0 while no request is in flight there.

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ddm_transfer::{
     download::{DownloadError, RefreshReason, Update},
@@ -31,6 +31,43 @@ async fn a_token_that_is_always_refused_ends_in_a_clear_error_without_a_storm() 
     let error = world.download().await.unwrap_err();
     assert!(matches!(&error, DownloadError::NoSources { reasons, .. } if reasons.contains("403")), "{error}");
     assert!(world.rogues[0].asked().len() <= 8, "{:?}", world.rogues[0].asked());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chunks_that_no_server_holds_end_the_download_as_soon_as_all_others_are_verified() {
+    let mut world = World::new(6 * MIB, 2).await;
+    world.settings.wait = Duration::from_secs(50);
+    let without = |world: &World, chunk: u32| {
+        let mut source = world.source(0);
+        source.location.runs.remove(chunk..chunk + 1);
+        vec![source]
+    };
+    let lost = |chunk: u32| Update { lost: Some([chunk..chunk + 1].into_iter().collect()), ..Update::default() };
+    // The first answer is of a time before the chunk was repaired.
+    *world.directory.update.lock().unwrap() = Some(lost(3));
+    world.rogues[0].set(Behaviour::Throttle { rate: 4 * MIB });
+    let repaired = async {
+        world.chunks_done(4).await;
+        let update = Update { sources: Some(vec![world.source(1)]), lost: Some(ChunkSet::new()), ..Update::default() };
+        *world.directory.update.lock().unwrap() = Some(update);
+    };
+    let (report, ()) = tokio::join!(world.download_from(without(&world, 3)), repaired);
+    world.check(&report.unwrap());
+    std::fs::remove_file(world.destination().path()).unwrap();
+    world.rogues[0].set(Behaviour::Honest);
+    *world.directory.update.lock().unwrap() = Some(lost(3));
+    let started = Instant::now();
+    let error = world.download_from(without(&world, 3)).await.unwrap_err();
+    assert!(matches!(&error, DownloadError::Lost { chunks } if *chunks == ChunkSet::from(3..4)), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert_eq!(world.progress.snapshot().chunks_done, 5);
+    assert!(world.part_path().exists());
+    world.check_unfinished();
+    // A chunk that a server which is only away holds may come back.
+    *world.directory.update.lock().unwrap() = Some(lost(2));
+    world.settings.wait = Duration::from_secs(2);
+    let error = world.download_from(without(&world, 3)).await.unwrap_err();
+    assert!(matches!(&error, DownloadError::NoSources { lost: Some(lost), .. } if lost.contains("chunk 3")), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

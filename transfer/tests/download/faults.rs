@@ -50,7 +50,30 @@ async fn a_killed_server_costs_no_more_than_its_requests_in_flight() {
     assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
     assert!(matches!(report.sources[1].outcome, Outcome::Failing { .. }), "{report:?}");
     assert!(report.switches > 0 && report.wasted <= 5 * MIB, "{report:?}");
-    assert!(world.notices().iter().any(|notice| matches!(notice, Notice::Lost { .. })));
+    let notices = world.notices();
+    assert!(notices.iter().any(|notice| matches!(notice, Notice::Lost { .. })), "{notices:?}");
+    let called_slow = |notice: &Notice| matches!(notice, Notice::Moved { from, .. } if from.as_str() == "rogue-1");
+    assert!(!notices.iter().any(called_slow), "a dead server is not slow: {notices:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_falls_silent_is_called_silent_and_not_slow() {
+    let mut world = World::new(32 * MIB, 2).await;
+    world.rogues.iter().for_each(|rogue| rogue.set(Behaviour::Throttle { rate: 8 * MIB }));
+    let silence = async {
+        world.chunks_done(8).await;
+        world.rogues[1].set(Behaviour::Stall { after: 0 });
+    };
+    let (report, ()) = tokio::join!(world.download(), silence);
+    world.check(&report.unwrap());
+    let about = |notice: &Notice| match notice {
+        Notice::Moved { from, silent_for, .. } if from.as_str() == "rogue-1" => Some(silent_for.is_some()),
+        Notice::Lost { server, reason } if server.as_str() == "rogue-1" => Some(reason.contains("sent nothing for ")),
+        _ => None,
+    };
+    let notices = world.notices();
+    let named: Vec<bool> = notices.iter().filter_map(about).collect();
+    assert!(!named.is_empty() && named.iter().all(|names_silence| *names_silence), "{notices:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -53,6 +53,34 @@ pub struct MissingChunks {
     pub unavailable: ChunkSet,
     /// Those of them that no other file server holds either, so that they do not come back with a server that is away.
     pub lost: ChunkSet,
+    /// Known causes, by server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub causes: Vec<MissingCause>,
+}
+
+/// Cause, at one file server, for which chunks are missing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MissingCause {
+    /// File server.
+    pub server: ServerId,
+    /// Chunks that it cannot send.
+    pub chunks: ChunkSet,
+    /// Cause.
+    pub reason: MissingReason,
+}
+
+/// Reason for which a file server cannot send chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum MissingReason {
+    /// The server holds them and is away.
+    Away,
+    /// The server had verified them, and found them damaged or gone since.
+    Lost,
+    /// The server is to hold them and never had them.
+    NeverStored,
 }
 
 /// SHA-256 that contradicts the publisher's.

@@ -130,7 +130,14 @@ async fn download(context: &Context, published: PublishedFile) -> anyhow::Result
     let display = Display::choose(false, options.quiet);
     let display = progress::watch(display, shown.clone(), progress, notices);
     let sink = Arc::clone(&ordered) as Arc<dyn Sink>;
-    let filled = async { engine.fill(plan, sink, ChunkSet::new()).await.map_err(anyhow::Error::from) };
+    let filled = async {
+        let filled = engine.fill(plan, sink, ChunkSet::new()).await;
+        if matches!(filled, Err(DownloadError::Lost { .. })) {
+            // The reader gets what precedes the first chunk that is lost.
+            ordered.caught_up().await;
+        }
+        filled.map_err(anyhow::Error::from)
+    };
     let written = async {
         // A reader that takes nothing must not hold up the interruption.
         let written = context.cancel.run_until_cancelled(ordered.write_all()).await;
@@ -182,6 +189,13 @@ impl OrderedOutput {
     /// Returns true if chunks wait for the reader of the output.
     fn is_ahead(&self) -> bool {
         self.arrived_chunks().contains(self.next.load(Ordering::Acquire))
+    }
+
+    /// Waits until every chunk is written before which none is missing.
+    async fn caught_up(&self) {
+        while self.is_ahead() {
+            tokio::time::sleep(UPDATE_INTERVAL).await;
+        }
     }
 
     /// Writes every chunk as soon as it is verified and those before it are written.

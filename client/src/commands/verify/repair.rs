@@ -14,6 +14,7 @@ use wire::{ChunkIndex, ChunkSet, catalogue::Manifest};
 use crate::{
     commands::file_directory::FileDirectory,
     context::Context,
+    missing_chunks,
     progress::{self, Display, ShownFile},
     sources,
 };
@@ -46,6 +47,9 @@ pub(super) async fn fetch(
     let zone = context.common.zone.clone();
     let details = info.file(manifest.file, zone.as_ref(), true).await?;
     let shown = ShownFile::from(&details.summary);
+    for line in missing_chunks::lines(details.missing.as_ref()) {
+        progress::note(display, "incomplete", &line);
+    }
     let token = details.download.context("the info-server sent no download token for this file")?;
     let plan =
         DownloadPlan { manifest: manifest.clone(), sources: sources::ranked(details.locations, zone.as_ref()), token };

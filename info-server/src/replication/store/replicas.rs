@@ -67,10 +67,12 @@ fn read_replica(row: &SqliteRow) -> sqlx::Result<ReportedReplica> {
 /// The database's.
 pub async fn report(write: &mut Write, file: FileId, server: &ServerId, report: &ReplicaReport) -> sqlx::Result<()> {
     let runs = serde_json::to_string(&report.runs).map_err(corrupt)?;
+    let dropped = dropped_chunks(write, file, server, report).await?;
+    let dropped = (!dropped.is_empty()).then(|| serde_json::to_string(&dropped)).transpose().map_err(corrupt)?;
     sqlx::query(
-        "insert into replicas (file_id, server_id, counter, runs, root, sha256) values (?, ?, ?, ?, ?, ?)
+        "insert into replicas (file_id, server_id, counter, runs, root, sha256, dropped) values (?, ?, ?, ?, ?, ?, ?)
          on conflict (file_id, server_id) do update set counter = excluded.counter, runs = excluded.runs,
-             root = excluded.root, sha256 = excluded.sha256
+             root = excluded.root, sha256 = excluded.sha256, dropped = excluded.dropped
          where excluded.counter > counter",
     )
     .bind(file.as_bytes().as_slice())
@@ -79,7 +81,29 @@ pub async fn report(write: &mut Write, file: FileId, server: &ServerId, report: 
     .bind(runs)
     .bind(report.root.as_ref().map(|root| root.as_bytes().as_slice()))
     .bind(report.sha256.as_ref().map(|sha256| sha256.as_bytes().as_slice()))
+    .bind(dropped)
     .execute(&mut **write)
     .await?;
     Ok(())
+}
+
+/// Returns the chunks that the server reported once and that are not in its new report.
+async fn dropped_chunks(
+    write: &mut Write,
+    file: FileId,
+    server: &ServerId,
+    report: &ReplicaReport,
+) -> sqlx::Result<ChunkSet> {
+    let row = sqlx::query("select runs, dropped from replicas where file_id = ? and server_id = ?")
+        .bind(file.as_bytes().as_slice())
+        .bind(server.as_str())
+        .fetch_optional(&mut **write)
+        .await?;
+    let Some(row) = row else { return Ok(ChunkSet::new()) };
+    let earlier: Option<&str> = row.try_get(1)?;
+    let mut dropped: ChunkSet = serde_json::from_str(row.try_get(0)?).map_err(corrupt)?;
+    let earlier: ChunkSet = earlier.map(serde_json::from_str).transpose().map_err(corrupt)?.unwrap_or_default();
+    earlier.iter().for_each(|run| dropped.insert(run));
+    report.runs.iter().for_each(|run| dropped.remove(run));
+    Ok(dropped)
 }

@@ -98,7 +98,7 @@ async fn with_nobody_but_broken_servers_it_fails_resumably_and_says_why() -> any
     // More than one request asks for: the whole file is a right answer to whoever asks for all of it.
     let mut fixture = Fixture::new(6 * MIB, 1).await?;
     for (behaviour, reason) in [
-        (Behaviour::Silent, "next to nothing"),
+        (Behaviour::Silent, "it has sent nothing for "),
         // One that gives a part of each answer gives all of it in the end.
         (Behaviour::Reset { after: 0 }, ""),
         (Behaviour::Truncate { after: 0 }, ""),

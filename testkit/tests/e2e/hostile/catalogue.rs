@@ -216,12 +216,10 @@ async fn a_chunk_that_no_server_holds_is_named_wherever_a_person_looks() -> anyh
                            "zones": { "a": { "wanted": 2, "complete": 0, "servers": 2 } },
                            "replicas": [replica("rogue-0", 5), replica("rogue-1", 3)] });
     fixture.info_server.say(&fixture.path("/replicas"), ScriptedAnswer::Json(200, replicas.to_string()));
-    fs::write(fixture.here("mine.bin"), &fixture.content)?;
     let missing = "no live server has an intact copy of chunk 3";
     for (args, status, next) in [
         (&["info"][..], 0, "publish the file again"),
         (&["replicas"], 0, "publish the file again"),
-        (&["verify", "mine.bin"], 0, "publish this file again"),
         (&["get", "--wait", "1s"], 1, "publish the file again"),
         (&["--json", "info"], 0, r#""missing":{"unavailable":[[3,4]],"lost":[]}"#),
         (&["--json", "replicas"], 0, r#""missing":{"unavailable":[[3,4]],"lost":[]}"#),
@@ -233,5 +231,19 @@ async fn a_chunk_that_no_server_holds_is_named_wherever_a_person_looks() -> anyh
         assert!(args[0] == "--json" || words.contains(missing), "{args:?}: {words}");
         assert!(words.contains(next), "{args:?}: {words}");
     }
+    // A copy that is compared with the manifest needs neither locations nor a token; one that is repaired does.
+    fs::write(fixture.here("mine.bin"), &fixture.content)?;
+    let details = format!("GET {}", fixture.path(""));
+    let asked = || fixture.info_server.heard().iter().filter(|line| line.split('?').next() == Some(&*details)).count();
+    let before = asked();
+    assert_eq!(fixture.run(&["verify", "mine.bin"]).await?.status.code(), Some(0));
+    assert_eq!(asked(), before, "{:?}", fixture.info_server.heard());
+    let mut spoiled = fixture.content.to_vec();
+    spoiled[0] ^= 1;
+    fs::write(fixture.here("mine.bin"), spoiled)?;
+    assert_eq!(fixture.run(&["verify", "mine.bin"]).await?.status.code(), Some(1));
+    assert_eq!(asked(), before, "{:?}", fixture.info_server.heard());
+    assert_eq!(fixture.run(&["verify", "--repair", "mine.bin"]).await?.status.code(), Some(0));
+    assert!(asked() > before, "{:?}", fixture.info_server.heard());
     Ok(())
 }

@@ -63,7 +63,7 @@ impl DownloadDriver<'_> {
                 let bytes = self.layout.bytes_of_run(chunk..chunk + 1);
                 source.bytes += bytes.end - bytes.start;
                 source.has_refused = false;
-                self.is_waiting = false;
+                self.waiting = None;
                 if has_recovered {
                     source.failing = None;
                     self.engine.progress.notice(Notice::Returned { server: source.location.server.clone() });
@@ -163,7 +163,7 @@ impl DownloadDriver<'_> {
 
     /// Counts a request that was abandoned because it was late.
     fn record_abandoned(&mut self, source: SourceId, chunks: u32) {
-        let is_failing = self.schedule.is_failing(source);
+        let (is_failing, silence) = (self.schedule.is_failing(source), self.schedule.silence(source));
         let Some(stats) = self.source_mut(source) else { return };
         if !is_failing || stats.dropped.is_some() {
             self.count_moved(source, chunks);
@@ -172,7 +172,11 @@ impl DownloadDriver<'_> {
         stats.failures += 1;
         // An error of an earlier request says more.
         if stats.failing.is_none() {
-            let (server, reason) = (stats.location.server.clone(), "it sent next to nothing".to_owned());
+            let reason = match silence {
+                Some(silence) => format!("it has sent nothing for {:.1} s", silence.as_secs_f64()),
+                None => "it sent next to nothing".to_owned(),
+            };
+            let server = stats.location.server.clone();
             stats.failing = Some(reason.clone());
             self.engine.progress.notice(Notice::Lost { server, reason });
         }

@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use wire::ChunkSet;
+
 use super::{DIRECTORY_TIMEOUT, DownloadDriver, RefreshOutcome};
 use crate::{
     download::{
@@ -44,7 +46,10 @@ impl DownloadDriver<'_> {
             RefreshOutcome::Permanent(error) if self.in_flight.is_empty() && !self.schedule.any_live() => {
                 return Err(error.into());
             }
-            RefreshOutcome::Permanent(_) | RefreshOutcome::Unavailable => false,
+            RefreshOutcome::Permanent(_) | RefreshOutcome::Unavailable => {
+                self.lost = ChunkSet::new();
+                false
+            }
         };
         self.refresh_policy.finished(brought_new, self.now());
         Ok(())
@@ -85,10 +90,24 @@ impl DownloadDriver<'_> {
             self.schedule.token_renewed();
             self.engine.progress.notice(Notice::TokenRenewed);
         }
+        self.lost = update.lost.unwrap_or_else(|| std::mem::take(&mut self.lost));
         for source in update.sources.into_iter().flatten() {
             brought_new |= self.add_source(source);
         }
         brought_new
+    }
+
+    /// Ends the download when only chunks are left that no server holds any more. The directory is asked once more when
+    /// everything else is there: its last answer may be from before a server found or repaired them.
+    pub(super) fn end_if_lost(&mut self, now: Duration) -> Result<(), DownloadError> {
+        let was_exhausted = std::mem::replace(&mut self.is_exhausted, self.schedule.is_exhausted());
+        if self.is_exhausted && !was_exhausted {
+            self.lost = ChunkSet::new();
+            self.refresh_policy.ask_soon(now);
+        }
+        let chunks = self.schedule.lost_chunks();
+        let is_lost = self.is_exhausted && chunks.iter().all(|run| self.lost.covers(run));
+        if is_lost { Err(DownloadError::Lost { chunks }) } else { Ok(()) }
     }
 
     pub(super) fn use_token(&mut self) {
