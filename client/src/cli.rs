@@ -22,8 +22,8 @@ pub use self::{
         Drain, Get, List, Metalink, Policy, Preheat, Publish, Rename, Sessions, SessionsCommand, Users, UsersCommand,
         Verify, Watch,
     },
-    origin_options::OriginOptions,
-    url_download::{DownloadOptions, Fetch, JobOptions, Jobs, JobsCommand, Open},
+    origin_options::{OriginLimits, OriginOptions},
+    url_download::{DownloadOptions, Fetch, JobOptions, Jobs, JobsCommand, Open, UrlOptions, UrlSettings},
 };
 use crate::entry_ref::EntryRef;
 
@@ -100,6 +100,9 @@ pub struct Common {
         hide_short_help = true
     )]
     pub limit_rate: Option<u64>,
+    /// PEM file of further certificates to trust for the info-server and file servers: of authorities, or a server's own
+    #[arg(long, env = "DDM_CACERT", value_name = "FILE", global = true, hide_short_help = true)]
+    pub cacert: Option<PathBuf>,
     /// PEM file of further certificates to trust for origins: of authorities, or an origin's own
     #[arg(long, env = "DDM_ORIGIN_CA", value_name = "FILE", global = true, hide_short_help = true)]
     pub origin_ca: Option<PathBuf>,

@@ -5,7 +5,7 @@ use futures::future::BoxFuture;
 use wire::{JobId, Zone};
 
 use crate::{
-    cli::{self, Command, JobsCommand, SessionsCommand},
+    cli::{self, Command, JobsCommand, SessionsCommand, UrlSettings},
     conclusion::conclude,
     context::Context,
     entry_ref::EntryRef,
@@ -61,12 +61,18 @@ async fn dispatch(context: &Context, command: Command) -> anyhow::Result<Exit> {
 fn zones_of(context: &Context, command: &Command) -> Vec<Zone> {
     let own = context.common.zone.iter();
     match command {
-        Command::Get(_) | Command::Info { .. } | Command::Open(_) => own.cloned().collect(),
-        Command::Fetch(fetch) if fetch.direct => Vec::new(),
-        Command::Fetch(fetch) => own.chain(fetch.job.worker_zones.iter().flatten()).cloned().collect(),
+        Command::Info { .. } => own.cloned().collect(),
+        Command::Fetch(fetch) if fetch.url.settings.direct => Vec::new(),
+        Command::Fetch(fetch) => with_worker_zones(own, &fetch.url.settings),
+        Command::Get(get) => with_worker_zones(own, &get.url.settings),
+        Command::Open(open) => with_worker_zones(own, &open.settings),
         Command::Publish(publish) => own.chain(publish.zones.iter().flatten()).cloned().collect(),
         _ => Vec::new(),
     }
+}
+
+fn with_worker_zones<'a>(own: impl Iterator<Item = &'a Zone>, settings: &'a UrlSettings) -> Vec<Zone> {
+    own.chain(settings.worker_zones.iter().flatten()).cloned().collect()
 }
 
 async fn run_to_end(context: &Context, command: Command) -> anyhow::Result<Exit> {

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use info_client::{NameResolver, UserClient};
-use origin::{OriginConfig, Origins};
+use origin::{OriginConfig, Origins, tls_trusting};
 use reqwest::header::{HeaderMap, HeaderName};
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
@@ -11,7 +12,7 @@ use transfer::{rate_limiter::RateLimiter, source::client_builder};
 use wire::{TraceId, trace::HEADER};
 
 use crate::{
-    cli::{Common, OriginOptions},
+    cli::{Common, OriginLimits, OriginOptions},
     session::Logins,
 };
 
@@ -59,6 +60,10 @@ impl Context {
             Some(proxy) => builder.proxy(reqwest::Proxy::all(proxy.clone())?),
             None => builder,
         };
+        let builder = match &self.common.cacert {
+            Some(path) => builder.tls_backend_preconfigured(tls_trusting(path).context("--cacert")?),
+            None => builder,
+        };
         Ok(builder.build()?)
     }
 
@@ -67,7 +72,7 @@ impl Context {
         let general = || self.common.proxy.as_ref().map(|proxy| SecretString::from(proxy.to_string()));
         let origin_proxy = self.common.origin_proxy.clone().or_else(general);
         let origin_ca = self.common.origin_ca.clone();
-        let (origin_allow, origin_timeout) = (options.origin_allow.clone(), options.origin_timeout);
+        let OriginLimits { origin_allow, origin_timeout } = options.limits.clone();
         let config = OriginConfig { origin_allow, origin_proxy, origin_ca, origin_timeout };
         Ok(Origins::for_user(&config, options.credentials()?)?)
     }

@@ -72,6 +72,9 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         (Some(DownloadError::NoSources { lost: Some(_), .. }), _) => {
             return Some(format!("hint: {}; a URL can be fetched with --direct", missing_chunks::RECOVERY_ADVICE));
         }
+        (Some(DownloadError::Lost { .. }), _) => {
+            return Some(format!("hint: {}", missing_chunks::LOSS_ADVICE));
+        }
         (Some(DownloadError::Sink(SinkError::NotADownload(_) | SinkError::NotOwn(_))), _) => {
             "hint: -o chooses another name or folder, --partial-dir another folder for incomplete files"
         }
@@ -83,6 +86,9 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         }
         // The reason contains the address to use.
         _ if refusal.is_some_and(InfoError::has_advice) => return None,
+        _ if lacks_answer(error) && error.to_string().contains("certificate") => {
+            "hint: --cacert FILE (or DDM_CACERT) names the authority of the certificate, or the certificate itself, in PEM form"
+        }
         _ if lacks_answer(error) => {
             "hint: check the address of the info-server (--info or DDM_INFO_URL) and that it is running"
         }

@@ -71,6 +71,7 @@ fn context(home: &Path, fleet: &Fleet) -> anyhow::Result<Context> {
         session_file: Some(session_file),
         proxy: None,
         origin_proxy: None,
+        cacert: None,
         origin_ca: None,
         limit_rate: None,
     };

@@ -2,10 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Subcommand};
+use clap::{Arg, Args, Subcommand};
 use wire::{ServerId, SessionId, Zone, account::Role};
 
-use super::DownloadOptions;
+use super::{DownloadOptions, UrlOptions};
 use crate::{entry_ref::EntryRef, target::Target};
 
 /// Arguments of `metalink`.
@@ -23,6 +23,7 @@ pub struct Metalink {
 
 /// Arguments of `get`.
 #[derive(Debug, Clone, Args)]
+#[command(mut_args(without_short_help_of_urls))]
 pub struct Get {
     /// Files to download, by name, id or beginning of an id; also URLs and ddm:// links
     #[arg(required_unless_present = "input", value_name = "FILE")]
@@ -39,6 +40,16 @@ pub struct Get {
     /// Requests in flight at each server
     #[arg(long, env = "DDM_CONNECTIONS", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64), value_name = "COUNT")]
     pub connections: u16,
+    /// Options of URLs.
+    #[command(flatten)]
+    pub url: UrlOptions,
+}
+
+/// Hides the options of URLs from the short help of a command that is mostly used for published files.
+fn without_short_help_of_urls(arg: Arg) -> Arg {
+    let is_of_urls = ["sha256", "at", "after", "keep", "direct", "origin_connections", "worker_zones", "header"]
+        .contains(&arg.get_id().as_str());
+    if is_of_urls { arg.hide_short_help(true) } else { arg }
 }
 
 /// Arguments of `sessions`.

@@ -27,6 +27,15 @@ pub struct OriginOptions {
     /// PEM file with a client certificate and its private key for the origin; implies --direct
     #[arg(long, hide_short_help = true, env = "DDM_ORIGIN_CERT", value_name = "FILE", conflicts_with_all = ["keep", "at", "after"])]
     pub origin_cert: Option<PathBuf>,
+    /// Limits of the origin.
+    #[command(flatten)]
+    pub limits: OriginLimits,
+}
+
+/// Limits of direct downloads, whoever chose the URL.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Direct downloads")]
+pub struct OriginLimits {
     /// Private networks to which a public server may redirect, e.g. 10.1.0.0/16
     #[arg(long, hide_short_help = true, env = "DDM_ORIGIN_ALLOW", value_name = "NETWORK", value_delimiter = ',')]
     pub origin_allow: Vec<IpNet>,
@@ -37,8 +46,8 @@ pub struct OriginOptions {
 
 impl OriginOptions {
     /// Returns the options of a download whose URL the user did not choose: it gets none of the user's log-ins.
-    pub(crate) fn without_credentials() -> Self {
-        Self { no_netrc: true, ..Self::default() }
+    pub(crate) fn without_credentials(limits: OriginLimits) -> Self {
+        Self { no_netrc: true, limits, ..Self::default() }
     }
 
     /// Returns the reason why file servers cannot fetch the file, if there are credentials that they do not get.

@@ -14,7 +14,7 @@ use wire::{
 
 use super::{batch, jobs};
 use crate::{
-    cli::{DownloadOptions, Fetch, JobOptions, OriginOptions},
+    cli::{DownloadOptions, Fetch, JobOptions, OriginOptions, UrlOptions, UrlSettings},
     context::Context,
     destination,
     exit::{Exit, UsageError},
@@ -39,7 +39,7 @@ pub(super) async fn run(context: &Context, fetch: &Fetch) -> anyhow::Result<Exit
     if let [url] = fetch.urls.as_slice() {
         return one(context, fetch, url).await;
     }
-    if fetch.sha256.is_some() {
+    if fetch.url.sha256.is_some() {
         return Err(UsageError::refusal("--sha256 needs exactly one URL"));
     }
     batch::check_options(&fetch.options)?;
@@ -62,11 +62,16 @@ async fn one(context: &Context, fetch: &Fetch, url: &OriginUrl) -> anyhow::Resul
     show_outcome(display, download(context, fetch, url, display).await)
 }
 
-/// Joins an existing job.
+/// Joins an existing job. Another person chose its URL: `origin` has no credentials.
 ///
 /// # Errors
 /// As [`run`].
-pub(super) async fn join(context: &Context, id: JobId, options: &DownloadOptions) -> anyhow::Result<Exit> {
+pub(super) async fn join(
+    context: &Context,
+    id: JobId,
+    options: &DownloadOptions,
+    origin: OriginOptions,
+) -> anyhow::Result<Exit> {
     destination::refuse_standard_output(options)?;
     let display = Display::choose(context.common.json, options.quiet);
     let info = context.info_server()?;
@@ -89,8 +94,6 @@ pub(super) async fn join(context: &Context, id: JobId, options: &DownloadOptions
     let requested =
         context.cancel.run_until_cancelled(joining).await.unwrap_or(Err(DownloadError::Interrupted.into()))?;
     let NewJob { url, keep, .. } = requested.new.clone();
-    // Another person chose the URL.
-    let origin = OriginOptions::without_credentials();
     let request = DownloadRequest { url, options: options.clone(), sha256: None, keep, requester, origin };
     show_outcome(display, follow(context, &request, requested, display).await.map(Some))
 }
@@ -122,7 +125,7 @@ async fn download(
     url: &OriginUrl,
     display: Display,
 ) -> anyhow::Result<Option<FetchedFile>> {
-    let Fetch { options, sha256, job: JobOptions { keep, .. }, direct, origin, .. } = fetch;
+    let Fetch { options, url: UrlOptions { sha256, job: JobOptions { keep, .. }, settings, origin }, .. } = fetch;
     let (keep, requester) = (*keep, RequesterId::new());
     let (url, options, origin) = (url.clone(), options.clone(), origin.clone());
     let request = DownloadRequest { url, options, sha256: *sha256, keep, requester, origin };
@@ -131,13 +134,13 @@ async fn download(
     if let Some(note) = destination::note_of_new_name(&request.options, &request.url.file_name()) {
         progress::note(display, "note", &note);
     }
-    let local = if *direct { Some("--direct was given") } else { request.origin.direct_reason() };
+    let local = if settings.direct { Some("--direct was given") } else { request.origin.direct_reason() };
     if let Some(reason) = local {
         let reason = DirectReason::local(reason);
         return url_download::direct(context, &request, reason, display).await.map(Some);
     }
     let info = context.info_server()?.as_requester(requester);
-    let start_at = start_time::start_at(&info, fetch.job.at, fetch.job.after);
+    let start_at = start_time::start_at(&info, fetch.url.job.at, fetch.url.job.after);
     let start_at = context.cancel.run_until_cancelled(start_at).await.ok_or(DownloadError::Interrupted)??;
     let new = new_job(fetch, &request.url, start_at);
     let job = match request_job(context, &info, &new).await? {
@@ -205,13 +208,13 @@ async fn request_job(
 }
 
 fn new_job(fetch: &Fetch, url: &OriginUrl, start_at: Option<Timestamp>) -> NewJob {
-    let JobOptions { origin_connections, keep, worker_zones, .. } = fetch.job.clone();
+    let UrlSettings { origin_connections, worker_zones, .. } = fetch.url.settings.clone();
     NewJob {
         url: url.clone(),
-        sha256: fetch.sha256,
+        sha256: fetch.url.sha256,
         connections: origin_connections,
         start_at,
-        keep,
+        keep: fetch.url.job.keep,
         zones: worker_zones,
         name: None,
     }

@@ -7,7 +7,7 @@ use super::{
     get::{self, FileDownload},
 };
 use crate::{
-    cli::{DownloadOptions, Fetch, JobOptions, Open, OriginOptions},
+    cli::{DownloadOptions, Fetch, Open, UrlOptions},
     context::Context,
     exit::Exit,
     link::{Link, LinkTarget},
@@ -18,14 +18,26 @@ use crate::{
 /// # Errors
 /// When the link names another info-server than the configured one, and as the command that it stands for.
 pub(super) async fn run(context: &Context, open: &Open) -> anyhow::Result<Exit> {
-    link(context, &open.link, &open.options).await
+    let url = UrlOptions::without_credentials(open.settings.clone(), open.limits.clone());
+    let how = LinkOptions { options: &open.options, connections: open.connections, url };
+    link(context, &open.link, how).await
+}
+
+/// Options of the download that a link stands for.
+pub(super) struct LinkOptions<'a> {
+    pub(super) options: &'a DownloadOptions,
+    /// Parallel requests per server.
+    pub(super) connections: u16,
+    /// Options of URLs, without credentials: another person chose the link.
+    pub(super) url: UrlOptions,
 }
 
 /// Downloads the target of a link.
 ///
 /// # Errors
 /// As [`run`].
-pub(super) async fn link(context: &Context, link: &Link, options: &DownloadOptions) -> anyhow::Result<Exit> {
+pub(super) async fn link(context: &Context, link: &Link, how: LinkOptions<'_>) -> anyhow::Result<Exit> {
+    let LinkOptions { options, connections, url } = how;
     let options = options.clone();
     if !link.agrees(&context.common.info) {
         // A login goes to the info-server that the user chose, never to one that a link chose.
@@ -36,11 +48,8 @@ pub(super) async fn link(context: &Context, link: &Link, options: &DownloadOptio
         );
     }
     match &link.target {
-        LinkTarget::File(file) => get::run(context, &FileDownload { file: *file, options, connections: 4 }).await,
-        LinkTarget::Job(job) => fetch::join(context, *job, &options).await,
-        LinkTarget::Url(url) => {
-            let (urls, job, origin) = (vec![url.clone()], JobOptions::default(), OriginOptions::without_credentials());
-            fetch::run(context, &Fetch { urls, options, sha256: None, job, direct: false, origin }).await
-        }
+        LinkTarget::File(file) => get::run(context, &FileDownload { file: *file, options, connections }).await,
+        LinkTarget::Job(job) => fetch::join(context, *job, &options, url.origin).await,
+        LinkTarget::Url(target) => fetch::run(context, &Fetch { urls: vec![target.clone()], options, url }).await,
     }
 }

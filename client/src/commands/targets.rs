@@ -11,10 +11,10 @@ use anyhow::{Context as _, ensure};
 use super::{
     batch, fetch,
     get::{self, FileDownload},
-    open,
+    open::{self, LinkOptions},
 };
 use crate::{
-    cli::{Fetch, Get, JobOptions, OriginOptions},
+    cli::{Fetch, Get, UrlOptions},
     context::Context,
     exit::{Exit, UsageError},
     lookup::{self, Scope},
@@ -36,6 +36,7 @@ pub(super) async fn run(context: &Context, get: &Get) -> anyhow::Result<Exit> {
         let Some(listed) = reading else { return Ok(Exit::Interrupted) };
         targets.extend(listed?);
     }
+    check_url_options(&get.url, &targets)?;
     if let [only] = targets.as_slice() {
         return one(context, get, only).await;
     }
@@ -55,6 +56,18 @@ pub(super) async fn run(context: &Context, get: &Get) -> anyhow::Result<Exit> {
         Box::pin(async move { one(&context, &get, &target).await })
     })
     .await
+}
+
+/// Refuses options that change nothing for what is to be downloaded.
+fn check_url_options(options: &UrlOptions, targets: &[Target]) -> anyhow::Result<()> {
+    let urls = targets.iter().filter(|target| matches!(target, Target::Url(_))).count();
+    if options.need_url() && urls == 0 {
+        return Err(UsageError::refusal("--sha256, --header, --keep, --at and --in are for URLs, and none is given"));
+    }
+    if options.sha256.is_some() && urls > 1 {
+        return Err(UsageError::refusal("--sha256 needs exactly one URL"));
+    }
+    Ok(())
 }
 
 /// Reads a list of targets, from standard input if it is called `-`. The read may block; dropping this future leaves it behind.
@@ -86,10 +99,13 @@ async fn one(context: &Context, get: &Get, target: &Target) -> anyhow::Result<Ex
             get::run(context, &FileDownload { file: found?, options, connections }).await
         }
         Target::Url(url) => {
-            let (options, job, origin) = (options.clone(), JobOptions::default(), OriginOptions::default());
-            let fetch = Fetch { urls: vec![url.clone()], options, sha256: None, job, direct: false, origin };
-            fetch::run(context, &fetch).await
+            let (urls, options, url) = (vec![url.clone()], options.clone(), get.url.clone());
+            fetch::run(context, &Fetch { urls, options, url }).await
         }
-        Target::Link(link, _) => open::link(context, link, options).await,
+        Target::Link(link, _) => {
+            let (settings, limits) = (get.url.settings.clone(), get.url.origin.limits.clone());
+            let url = UrlOptions::without_credentials(settings, limits);
+            open::link(context, link, LinkOptions { options, connections: get.connections, url }).await
+        }
     }
 }

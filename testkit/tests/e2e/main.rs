@@ -13,6 +13,7 @@ mod acknowledged;
 mod backups;
 mod brokers;
 mod catalogue;
+mod certificates;
 mod chaos;
 mod command_line;
 mod commands;
