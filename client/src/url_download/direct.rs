@@ -1,11 +1,14 @@
 //! A direct download from the origin, from the first byte to the last. After a cut it is resumed if it is the same version: by the
 //! origin's strong validator, or by size, date, tag and a comparison of the last bytes held.
 
+mod failures;
+mod requests;
+mod resumption;
+
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use origin::{OriginError, Origins, WholeBody};
-use tokio::time;
 use transfer::{
     download::DownloadError,
     rate_limiter::RateLimiter,
@@ -16,11 +19,10 @@ use wire::{
     job::{Checked, JobReason},
 };
 
-use resumption::{Comparison, Resumption, TagRules};
-
+use self::resumption::{Comparison, Comparisons};
 use super::{
     outcome::{DirectReason, DownloadRequest, ExpectedDigest, FetchedFile},
-    retry::{NextStep, RetrySchedule},
+    retry::RetrySchedule,
 };
 use crate::{
     context::Context,
@@ -28,16 +30,10 @@ use crate::{
     progress::{self, Direction, Display, Reached, TransferProgress},
 };
 
-mod resumption;
-
 /// Restarts from the first byte, when what is held cannot be resumed.
 const MAX_RESTARTS: u32 = 5;
-/// Requests for the rest of a version when servers behind one name may make different tags of the same content.
-const MAX_TAG_ATTEMPTS: u32 = 3;
 /// Compared bytes that count as one byte received: the attempts at one comparison are bounded by it.
 const MIN_COMPARED_PROGRESS: u64 = 64 << 10;
-/// Shortest pause that is told to the user.
-const MIN_SHOWN_PAUSE: Duration = Duration::from_secs(10);
 
 /// Downloads a URL from the origin and shows the reason.
 ///
@@ -60,7 +56,7 @@ pub(crate) async fn direct(
         part: None,
         size: None,
         restarts: 0,
-        compared: None,
+        comparisons: Comparisons::default(),
         compared_len: 0,
         is_distrusted: false,
         do_tags_differ: false,
@@ -77,7 +73,7 @@ pub(crate) async fn direct(
     };
     let Verified { destination, size, digest } = outcome?;
     let unchecked_reason = (digest.checked == Checked::Unchecked).then_some(if download.is_joined {
-        "no SHA-256 to compare with; after a cut the rest was added because size, date, tag and the last MiB were the same"
+        "no SHA-256 to compare with; after a cut the rest was added because size, date, tag and the last bytes held were the same"
     } else {
         "no SHA-256 to compare with"
     });
@@ -105,8 +101,7 @@ struct DirectDownload<'a> {
     /// Size of the file, if the origin gave it.
     size: Option<u64>,
     restarts: u32,
-    /// A comparison that a cut ended, or that ended well.
-    compared: Option<Comparison>,
+    comparisons: Comparisons,
     /// Bytes compared so far, in all comparisons.
     compared_len: u64,
     /// Set once a comparison failed: the bytes held are of another version.
@@ -169,76 +164,21 @@ impl DirectDownload<'_> {
         }
         let mut progressed = self.progressed();
         loop {
+            let (received, compared_len) = (self.received(), self.compared_len);
             let error = match self.attempt().await {
                 Ok(origin_sha256) => return self.finish(origin_sha256),
                 Err(AttemptError::Local(error)) => return Err(error),
                 Err(AttemptError::Origin(error)) => error,
             };
             tracing::debug!(%error, "a direct download broke off");
+            let gained = self.received().saturating_sub(received);
+            self.comparisons.are_cut |= self.compared_len - compared_len > gained && !self.is_distrusted;
             if self.progressed() > progressed {
                 schedule.note_progress(Instant::now());
             }
             progressed = self.progressed();
             self.pause(&mut schedule, &error, reason).await?;
         }
-    }
-
-    /// Waits for the next attempt.
-    ///
-    /// # Errors
-    /// When there is none, with the failure and what to do.
-    async fn pause(
-        &mut self,
-        schedule: &mut RetrySchedule,
-        error: &OriginError,
-        reason: &DirectReason,
-    ) -> anyhow::Result<()> {
-        let mut step = schedule.after_failure(error, Instant::now());
-        if self.restarts >= MAX_RESTARTS {
-            step = NextStep::GiveUp;
-        }
-        match step {
-            NextStep::Retry(pause) => {
-                self.show_failure(error, pause);
-                time::sleep(pause).await;
-                Ok(())
-            }
-            // The whole error is shown: the user may reach the origin, and so may know its answers.
-            NextStep::GiveUp => bail!("{error}{}", self.advice(error, reason)),
-            NextStep::ComeBack(pause) => {
-                bail!("{error}; it asks to come back in {}: start again then", humantime::format_duration(pause))
-            }
-        }
-    }
-
-    fn advice(&self, error: &OriginError, reason: &DirectReason) -> &'static str {
-        match error.reason {
-            JobReason::NotPublic => "; if you trust the redirect, allow that network with --origin-allow",
-            JobReason::Refused if error.detail.contains("status 401") => {
-                "; give your log-in in ~/.netrc, or a header with --header"
-            }
-            JobReason::Refused if reason.was_requested_before => {
-                "; if the link works only once, get a fresh one and add --direct"
-            }
-            _ if self.received() > 0 => "; start again to resume",
-            _ => "",
-        }
-    }
-
-    /// Shows a failure, once until it is another one.
-    fn show_failure(&mut self, error: &OriginError, pause: Duration) {
-        let is_same = |shown: &OriginError| (shown.reason, shown.obstacle) == (error.reason, error.obstacle);
-        if self.shown.as_ref().is_some_and(is_same) {
-            return;
-        }
-        let after = if pause >= MIN_SHOWN_PAUSE {
-            format!(" in {}", humantime::format_duration(Duration::from_secs(pause.as_secs())))
-        } else {
-            String::new()
-        };
-        let text = format!("{}: trying again{after} ({})", error.reason.sentence(), error.detail);
-        progress::note(self.display, "retry", &text);
-        self.shown = Some(error.clone());
     }
 
     /// Returns the number of bytes that the next run need not fetch again.
@@ -274,75 +214,6 @@ impl DirectDownload<'_> {
             }
         }
         self.receive(open).await
-    }
-
-    /// Requests the rest of the version that is held, or the whole file where that is not possible.
-    async fn request_body(&mut self) -> Result<OpenBody, OriginError> {
-        if let Some(resumption) = self.resumption() {
-            if let Some(open) = self.resume(resumption).await? {
-                return Ok(open);
-            }
-            self.restarts += 1;
-        }
-        let body = self.origins.whole(&self.request.url, None).await?;
-        Ok(OpenBody { body, is_compared: false })
-    }
-
-    /// Returns the request for the rest of what is held, if it can be resumed.
-    fn resumption(&self) -> Option<Resumption> {
-        let held = self.part.as_ref()?.file.held().filter(|_| !self.is_distrusted)?;
-        let is_digest_known = self.request.sha256.is_some();
-        Resumption::of(held, self.compared, TagRules { do_tags_differ: self.do_tags_differ, is_digest_known })
-    }
-
-    /// Requests the rest of a version; none if the origin has no such version any more, or does not send parts.
-    async fn resume(&mut self, resumption: Resumption) -> Result<Option<OpenBody>, OriginError> {
-        let url = &self.request.url;
-        let is_final = |error: &OriginError| {
-            tracing::debug!(%error, "the stored part cannot be resumed");
-            matches!(error.reason, JobReason::Changed | JobReason::Garbled | JobReason::NoRanges)
-        };
-        let point = match resumption {
-            Resumption::Conditional(point) => point,
-            Resumption::Compared(rest) => {
-                return match self.origins.rest(url, &rest).await {
-                    Ok(body) => Ok(Some(OpenBody { body, is_compared: true })),
-                    Err(error) if is_final(&error) => Ok(None),
-                    Err(error) => Err(error),
-                };
-            }
-        };
-        let held = self.part.as_ref().and_then(|part| part.file.held()).map(|held| held.evidence).unwrap_or_default();
-        let mut attempts = 0;
-        loop {
-            let body = match self.origins.whole(url, Some(point.clone())).await {
-                Ok(body) => body,
-                Err(error) if is_final(&error) => return Ok(None),
-                Err(error) => return Err(error),
-            };
-            attempts += 1;
-            let has_other_tag = body.start == 0 && held.agrees(&body.evidence, true);
-            if !has_other_tag || (attempts >= MAX_TAG_ATTEMPTS && self.request.sha256.is_none()) {
-                return Ok(Some(OpenBody { body, is_compared: false }));
-            }
-            if attempts >= MAX_TAG_ATTEMPTS {
-                // No server behind the name makes this tag any more. The SHA-256 decides in the end.
-                self.do_tags_differ = true;
-                let Some(compared) = self.resumption() else { return Ok(None) };
-                return Box::pin(self.resume(compared)).await;
-            }
-        }
-    }
-
-    /// Reopens the part of an earlier run under the name that the URL gives. Otherwise a request for the first byte would be
-    /// needed to learn the name.
-    fn reopen_part(&mut self) {
-        let destination = destination::of_download(&self.request.options, &self.request.url.file_name()).ok();
-        let found = destination.filter(|at| self.part.is_none() && at.part_path().is_file());
-        let Some(destination) = found else { return };
-        let file = SequentialFile::open_url(&destination, &self.request.url).ok();
-        let file = file.filter(|file| file.held().is_some());
-        self.part = file.map(|file| Part { file, destination });
     }
 
     async fn receive(&mut self, open: OpenBody) -> Result<Option<Digest>, AttemptError> {
@@ -396,7 +267,7 @@ impl DirectDownload<'_> {
             let len = u64::try_from(overlap.len()).unwrap_or(u64::MAX);
             at = at.saturating_add(len);
             self.compared_len = self.compared_len.saturating_add(len);
-            self.compared = Some(Comparison { held, up_to: at });
+            self.comparisons.last = Some(Comparison { held, up_to: at });
             if !bytes.is_empty() {
                 return Ok(Some(bytes));
             }
