@@ -19,16 +19,21 @@ pub(super) async fn run(context: &Context, drain: &Drain) -> anyhow::Result<Exit
     let started = started.transpose().map_err(|error| explain(&drain.server, error))?;
     match (started, drain.wait) {
         (None, _) => Ok(Exit::Interrupted),
-        (Some(()), Some(limit)) => wait_until_drained(context, &info, &drain.server, limit).await,
-        (Some(()), None) => Ok(Exit::Done),
+        (Some(files), Some(limit)) => {
+            let wait = Wait { server: &drain.server, limit, shown: files };
+            wait_until_drained(context, &info, wait).await
+        }
+        (Some(_), None) => Ok(Exit::Done),
     }
 }
 
-async fn start_or_undo(context: &Context, info: &UserClient, drain: &Drain) -> anyhow::Result<()> {
+/// Returns the number of files left, once it was shown.
+async fn start_or_undo(context: &Context, info: &UserClient, drain: &Drain) -> anyhow::Result<Option<u64>> {
     let server = &drain.server;
     if !drain.undo {
-        show(context, &info.drain(server).await?);
-        return Ok(());
+        let progress = info.drain(server).await?;
+        show(context, &progress);
+        return Ok(Some(progress.files));
     }
     info.undrain(server).await?;
     if context.common.json {
@@ -36,7 +41,7 @@ async fn start_or_undo(context: &Context, info: &UserClient, drain: &Drain) -> a
     } else {
         print(&format!("{server} accepts files again."));
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Explains a 404: no file server has this id.
@@ -47,14 +52,18 @@ fn explain(server: &ServerId, error: anyhow::Error) -> anyhow::Error {
     }
 }
 
-/// Waits until a server holds no wanted replica, and prints the obstacle when the time runs out.
-async fn wait_until_drained(
-    context: &Context,
-    info: &UserClient,
-    server: &ServerId,
+/// Wait for a server that is being drained.
+struct Wait<'a> {
+    server: &'a ServerId,
     limit: Duration,
-) -> anyhow::Result<Exit> {
-    let (began, mut shown) = (Instant::now(), None);
+    /// Number of files left that was shown last.
+    shown: Option<u64>,
+}
+
+/// Waits until a server holds no wanted replica, and prints the obstacle when the time runs out.
+async fn wait_until_drained(context: &Context, info: &UserClient, wait: Wait<'_>) -> anyhow::Result<Exit> {
+    let Wait { server, limit, mut shown } = wait;
+    let began = Instant::now();
     loop {
         let Some(answer) = context.cancel.run_until_cancelled(info.drain_status(server)).await else {
             return Ok(Exit::Interrupted);

@@ -167,6 +167,10 @@ async fn a_drain_that_is_waited_for_survives_an_info_server_that_is_away_for_a_w
     status(0);
     let output = finish(child).await?;
     assert!(output.status.success(), "{}", said(&output));
+    // One that is empty already is told of once.
+    let child = client(home.path(), &info_server, None)?.args(["drain", "fs-1", "--wait"]).spawn()?;
+    let output = finish(child).await?;
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "fs-1 is drained: it can be stopped.\n");
 
     // A refusal stays one, and the limit is one whoever is away.
     status(2);
