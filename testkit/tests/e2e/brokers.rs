@@ -2,6 +2,7 @@
 //! committed, and with no others.
 
 mod clocks;
+mod dead_address;
 mod fixture;
 mod outages;
 mod restarts;

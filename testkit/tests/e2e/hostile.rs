@@ -5,4 +5,4 @@ mod catalogue;
 mod disk;
 pub(crate) mod fixture;
 mod outages;
-mod resolving;
+pub(crate) mod resolving;

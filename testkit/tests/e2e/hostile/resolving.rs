@@ -13,6 +13,7 @@ use serde_json::json;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream, UdpSocket},
     process::Command,
+    task::JoinHandle,
     time::timeout,
 };
 
@@ -20,20 +21,20 @@ use super::fixture::{Fixture, said};
 use crate::content::{MIB, event, number, source};
 
 /// Addresses of this machine that nothing else uses.
-const LIVE: Ipv4Addr = Ipv4Addr::new(127, 66, 66, 67);
+pub(crate) const LIVE: Ipv4Addr = Ipv4Addr::new(127, 66, 66, 67);
 const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 66, 66, 53);
 /// A name that a file gives two addresses, and one that only the resolver could know.
 const TWICE: &str = "twice.test";
 const SILENT: &str = "silent.test";
 
 /// An address at which a connection is never made: as many wait for their acceptance as may.
-struct Dead {
-    address: SocketAddr,
+pub(crate) struct Dead {
+    pub(crate) address: SocketAddr,
     _kept: (TcpListener, Vec<TcpStream>),
 }
 
 impl Dead {
-    async fn start() -> anyhow::Result<Self> {
+    pub(crate) async fn start() -> anyhow::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
         let listener = socket.listen(1)?;
@@ -44,6 +45,18 @@ impl Dead {
         }
         Ok(Self { address, _kept: (listener, waiting) })
     }
+}
+
+/// Passes connections on until it is aborted.
+pub(crate) fn forward(from: TcpListener, to: SocketAddr) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        while let Ok((mut here, _)) = from.accept().await {
+            tokio::spawn(async move {
+                let mut there = TcpStream::connect(to).await?;
+                tokio::io::copy_bidirectional(&mut here, &mut there).await
+            });
+        }
+    })
 }
 
 /// The client, where names are looked up in `hosts` and then by a resolver at an address.
@@ -73,14 +86,7 @@ async fn a_resolver_that_never_answers_and_a_name_with_a_dead_address_cost_time_
     let dead = Dead::start().await?;
     let live = TcpListener::bind((LIVE, dead.address.port())).await?;
     let rogue = SocketAddr::from((Ipv4Addr::LOCALHOST, fixture.rogues[0].url().port().context("a port")?));
-    let forwarding = tokio::spawn(async move {
-        while let Ok((mut here, _)) = live.accept().await {
-            tokio::spawn(async move {
-                let mut there = TcpStream::connect(rogue).await?;
-                tokio::io::copy_bidirectional(&mut here, &mut there).await
-            });
-        }
-    });
+    let forwarding = forward(live, rogue);
     let resolver = UdpSocket::bind((RESOLVER, 53)).await.context("this row listens on port 53: run it as root")?;
 
     let mut details = fixture.details();
