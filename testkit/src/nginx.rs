@@ -10,12 +10,12 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
-use tokio::{
-    net::TcpStream,
-    process::{Child, Command},
-};
+use tokio::{net::TcpStream, process::Child};
 
-use crate::{process::eventually, rabbitmq::free_port};
+use crate::{
+    process::{eventually, tool},
+    rabbitmq::free_port,
+};
 
 /// Time limit until it listens.
 const START: Duration = Duration::from_secs(15);
@@ -74,7 +74,7 @@ impl Nginx {
         let config = folder.path().join("nginx.conf");
         std::fs::write(&config, settings(folder.path(), port, tls_port, more))?;
         let log = std::fs::File::create(folder.path().join("error.log"))?;
-        let mut command = Command::new("/usr/sbin/nginx");
+        let mut command = tool("/usr/sbin/nginx");
         command.arg("-p").arg(folder.path()).arg("-c").arg(&config).arg("-e").arg(folder.path().join("error.log"));
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true).spawn()?;
         let nginx = Self { _process: process, port, tls_port, folder };
@@ -203,7 +203,7 @@ async fn certify(folder: &Path) -> anyhow::Result<()> {
 }
 
 async fn openssl(folder: &Path, args: &[&str]) -> anyhow::Result<()> {
-    let output = Command::new("openssl").args(args).current_dir(folder).output().await.context("openssl")?;
+    let output = tool("openssl").args(args).current_dir(folder).output().await.context("openssl")?;
     ensure!(output.status.success(), "openssl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }

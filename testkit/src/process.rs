@@ -26,6 +26,8 @@ const START: Duration = Duration::from_secs(30);
 /// Time limit for a program to end after it was told to.
 const STOP: Duration = Duration::from_secs(45);
 const GLANCE: Duration = Duration::from_millis(10);
+/// Variables that programs take from the tests' own environment: where programs and temporary files are, and what is measured.
+const KEPT_VARIABLES: [&str; 5] = ["PATH", "TMPDIR", "LD_LIBRARY_PATH", "LLVM_PROFILE_FILE", "RUST_BACKTRACE"];
 
 /// The program `name`, built beside the running test.
 ///
@@ -39,7 +41,7 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// A command of this workspace that takes no setting from whoever runs the tests.
+/// A command of this workspace in the environment of [`tool`].
 ///
 /// # Errors
 /// When it was not built.
@@ -47,11 +49,13 @@ pub fn command(name: &str) -> anyhow::Result<Command> {
     Surroundings::default().command(name)
 }
 
-fn untouched(mut command: Command, args: impl Iterator<Item = OsString>) -> Command {
-    command.args(args).kill_on_drop(true).stdin(Stdio::null());
-    for (variable, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("DDM_")) {
-        command.env_remove(variable);
-    }
+/// A program of the system in an environment that is the same wherever the tests run: without the settings, proxies, language, time
+/// zone and terminal of the account that runs them, and without a home folder.
+pub fn tool(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().envs(KEPT_VARIABLES.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    command.env("HOME", "/nonexistent").env("LANG", "C.UTF-8").env("TZ", "UTC");
+    command.kill_on_drop(true).stdin(Stdio::null());
     command
 }
 
@@ -80,8 +84,8 @@ impl Surroundings<'_> {
         words.extend(self.failing.iter().flat_map(|failing| failing.prefix()));
         words.push(program(name)?.into_os_string());
         let mut words = words.into_iter();
-        let mut command = untouched(Command::new(words.next().context("a program")?), words);
-        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        let mut command = tool(words.next().context("a program")?);
+        command.args(words).envs(self.env.iter().map(|(name, value)| (name, value)));
         Ok(command)
     }
 }

@@ -29,15 +29,22 @@ impl Drop for Program {
     }
 }
 
-fn command(info: &str, data: &Path) -> Command {
+/// The program without the settings of whoever runs the tests.
+fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ddm-file-server"));
+    command.env_clear().envs(["PATH", "TMPDIR"].iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    command
+}
+
+fn command(info: &str, data: &Path) -> Command {
+    let mut command = program();
     command.args(&arguments(info, data)[1..]).args(["--log-format", "json"]).stderr(Stdio::piped());
     command
 }
 
 /// The program as an operator starts it, on a folder that it may have to make.
 pub(crate) fn plain_command(info: &str, data: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ddm-file-server"));
+    let mut command = program();
     let arguments = arguments(info, data).into_iter().skip(1).filter(|argument| argument != "--init");
     command.args(arguments).args(["--log-format", "json"]).stderr(Stdio::piped());
     command
@@ -53,6 +60,7 @@ pub(crate) async fn start_on(image: &Path, info: &str, data: &Path) -> Program {
     let program = command(info, data);
     let mut shell = Command::new("unshare");
     shell.args(["--mount", "sh", "-c", r#"mount -o loop "$image" "$data" && chmod 700 "$data" && exec "$@""#, "sh"]);
+    shell.env_clear().envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
     shell.arg(program.get_program()).args(program.get_args()).env("image", image).env("data", data);
     shell.stderr(Stdio::piped());
     listening(shell).await
@@ -239,11 +247,7 @@ fn bad_settings_are_usage_errors_or_refusals_before_anything_listens() {
         (&["--listen", "0.0.0.0:0"], 1, "--public-url"),
         (&["--partial-dir", "/proc/ddm"], 1, "/proc/ddm"),
     ] {
-        let output = Command::new(env!("CARGO_BIN_EXE_ddm-file-server"))
-            .args(["--init", "--data", data.path().to_str().unwrap()])
-            .args(extra)
-            .output()
-            .unwrap();
+        let output = program().args(["--init", "--data", data.path().to_str().unwrap()]).args(extra).output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(code), "{extra:?}: {stderr}");
         assert!(stderr.contains(message), "{extra:?}: {stderr}");

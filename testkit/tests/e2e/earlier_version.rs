@@ -10,12 +10,11 @@ use anyhow::{Context as _, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use ddm_testkit::{
     cluster::{STEP_TIMEOUT, run_with_input},
-    process::{Server, eventually, write_private},
+    process::{Server, eventually, tool, write_private},
 };
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::process::Command;
 use wire::Digest;
 
 const FACTS: &str = include_str!("earlier_version/facts.json");
@@ -53,8 +52,8 @@ fn stored(name: &str) -> Vec<u8> {
 async fn make(path: &Path, sql: &str) -> anyhow::Result<()> {
     const MAKE: &str = "import sqlite3, sys\n\
         d = sqlite3.connect(sys.argv[1])\nd.executescript(sys.stdin.read())\nd.close()";
-    let mut python = Command::new("python3");
-    python.kill_on_drop(true).args(["-c", MAKE]).arg(path);
+    let mut python = tool("/usr/bin/python3");
+    python.args(["-c", MAKE]).arg(path);
     let output = run_with_input(python, sql).await.context("this row needs python3")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(())

@@ -4,7 +4,7 @@ use std::{process::Stdio, time::Duration};
 
 use ddm_testkit::{
     cluster::finish,
-    process::{command, eventually},
+    process::{command, eventually, tool},
     rabbitmq::VirtualHost,
 };
 
@@ -50,7 +50,7 @@ async fn it_stays_up_and_the_commands_that_it_prints_work() -> anyhow::Result<()
     .await?;
     let typed = text.lines().find(|line| line.trim_end().ends_with(" list")).unwrap().trim();
     let mut words = typed.split(' ');
-    let mut list = tokio::process::Command::new(words.next().unwrap());
+    let mut list = tool(words.next().unwrap());
     let listed = list.args(words).env("HOME", folder.path()).output().await?;
     assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
     assert!(String::from_utf8(listed.stdout)?.contains("ddm-sample.bin"));

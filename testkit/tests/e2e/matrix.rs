@@ -9,11 +9,10 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Context as _, ensure};
 use ddm_testkit::{
     cluster::{Cluster, PASSWORD, Plan, STEP_TIMEOUT, run_with_input},
-    process::eventually,
+    process::{eventually, tool},
 };
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
-use tokio::process::Command;
 
 use self::{
     answers::{Answers, Asked},
@@ -161,8 +160,8 @@ async fn expire(cluster: &Cluster, token: &str) -> anyhow::Result<()> {
     const EXPIRE: &str = "import sys, sqlite3, hashlib\nd = sqlite3.connect(sys.argv[1], timeout=20)\n\
         n = d.execute('update sessions set expires_at = 1 where token_hash = ?', \
         (hashlib.sha256(sys.stdin.read().encode()).digest(),)).rowcount\nd.commit()\nassert n == 1";
-    let mut python = Command::new("/usr/bin/python3");
-    python.kill_on_drop(true).args(["-c", EXPIRE]).arg(cluster.path("info-server/catalogue.sqlite"));
+    let mut python = tool("/usr/bin/python3");
+    python.args(["-c", EXPIRE]).arg(cluster.path("info-server/catalogue.sqlite"));
     let output = run_with_input(python, token).await?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(())

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use ddm_testkit::{
     cluster::{Cluster, Plan, STEP_TIMEOUT, events, run_with_input},
-    process::eventually,
+    process::{eventually, tool},
 };
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -21,9 +21,7 @@ fn python(name: &str) -> anyhow::Result<Command> {
     let test = std::env::current_exe()?;
     let path = test.ancestors().nth(3).context("a test runs three folders below target")?.join("python/bin").join(name);
     ensure!(path.is_file(), "{} is not installed: run ./test, which does so", path.display());
-    let mut command = Command::new(path);
-    command.kill_on_drop(true);
-    Ok(command)
+    Ok(tool(path))
 }
 
 /// The logs, the info-server's first.

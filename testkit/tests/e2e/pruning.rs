@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Context as _, ensure};
 use ddm_testkit::{
     cluster::{Cluster, Plan},
-    process::eventually,
+    process::{eventually, tool},
 };
 use reqwest::Method;
 
@@ -15,7 +15,7 @@ use crate::content::file;
 async fn rows(database: &PathBuf, what: &str) -> anyhow::Result<u64> {
     let script = "import sqlite3, sys; print(sqlite3.connect(f'file:{sys.argv[1]}?mode=ro', uri=True, timeout=30)\
                   .execute('select count(*) from ' + sys.argv[2]).fetchone()[0])";
-    let counted = tokio::process::Command::new("python3").args(["-c", script]).arg(database).arg(what).output().await;
+    let counted = tool("/usr/bin/python3").args(["-c", script]).arg(database).arg(what).output().await;
     let counted = counted.context("this row needs python3")?;
     ensure!(counted.status.success(), "{}", String::from_utf8_lossy(&counted.stderr));
     Ok(String::from_utf8(counted.stdout)?.trim().parse()?)

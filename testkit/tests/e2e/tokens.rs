@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use ddm_testkit::{
     cluster::{Cluster, Plan},
-    process::eventually,
+    process::{eventually, tool},
 };
 use reqwest::{Method, StatusCode, header};
 use serde_json::Value;
-use tokio::process::Command;
 
 use crate::content::{MIB, bytes, file, sha256};
 
@@ -104,7 +103,7 @@ async fn ranges_are_exact_for_curl_wget_and_raw_requests() -> anyhow::Result<()>
         ("-5", &content[content.len() - 5..]),
         ("2097150-99999999", &content[2_097_150..]),
     ] {
-        let curl = Command::new("curl").args(["-sS", "-f", "-r", range, "-H", &auth, url]).output().await?;
+        let curl = tool("curl").args(["-sS", "-f", "-r", range, "-H", &auth, url]).output().await?;
         assert!(curl.status.success(), "{range}: {}", String::from_utf8_lossy(&curl.stderr));
         assert!(curl.stdout == part, "{range}");
     }
@@ -114,12 +113,12 @@ async fn ranges_are_exact_for_curl_wget_and_raw_requests() -> anyhow::Result<()>
         assert_eq!(answer.headers()["content-range"], "bytes */2097157", "{bad}");
     }
     let got = cluster.path("wget.bin");
-    let wget = Command::new("wget").args(["-q", "--header", &auth, "-O"]).arg(&got).arg(url).status().await?;
+    let wget = tool("wget").args(["-q", "--header", &auth, "-O"]).arg(&got).arg(url).status().await?;
     assert!(wget.success());
     assert_eq!(sha256(&got)?, sha256(&path)?);
     // wget -c asks for the rest with a range.
     std::fs::write(&got, &content[..MIB as usize])?;
-    let wget = Command::new("wget").args(["-q", "-c", "--header", &auth, "-O"]).arg(&got).arg(url).status().await?;
+    let wget = tool("wget").args(["-q", "-c", "--header", &auth, "-O"]).arg(&got).arg(url).status().await?;
     assert!(wget.success());
     assert_eq!(sha256(&got)?, sha256(&path)?);
     Ok(())

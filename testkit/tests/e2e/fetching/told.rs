@@ -2,8 +2,10 @@
 
 use std::process::Stdio;
 
-use ddm_testkit::cluster::{Cluster, finish};
-use tokio::process::Command;
+use ddm_testkit::{
+    cluster::{Cluster, finish},
+    process::tool,
+};
 
 use super::{
     fixture::{SIZE, near, said},
@@ -44,10 +46,10 @@ async fn shown(cluster: &Cluster, columns: u32, args: &[&str]) -> anyhow::Result
     let client = cluster.client(args)?;
     let words = std::iter::once(client.as_std().get_program()).chain(client.as_std().get_args());
     let line = words.map(|word| format!("'{}'", word.to_string_lossy())).collect::<Vec<_>>().join(" ");
-    let mut script = Command::new("script");
+    let mut script = tool("script");
     script.args(["--quiet", "--flush", "--return", "--command"]);
     script.arg(format!("stty cols {columns} rows 24; exec {line}")).arg("/dev/null");
-    script.current_dir(cluster.path("")).env("HOME", cluster.path("")).env("TERM", "xterm").kill_on_drop(true);
+    script.current_dir(cluster.path("")).env("HOME", cluster.path("")).env("TERM", "xterm");
     let output = finish(script.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?).await?;
     anyhow::ensure!(output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stdout)?;

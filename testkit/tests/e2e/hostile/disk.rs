@@ -8,10 +8,9 @@ use std::{
 
 use ddm_testkit::{
     cluster::finish,
-    process::{eventually, program},
+    process::{eventually, program, tool},
     rogue::Behaviour,
 };
-use tokio::process::Command;
 
 use super::fixture::{Fixture, said};
 use crate::content::{MIB, event, names, number};
@@ -23,7 +22,7 @@ async fn in_a_mount(fixture: &Fixture, mount: &str, script: &str) -> anyhow::Res
     fs::create_dir_all(&folder)?;
     let prelude = r#"set -eu; mount $mount "$folder"
         get() { "$client" --json --info "$info" -o "$folder/got.bin" "$file"; }"#;
-    let mut shell = Command::new("unshare");
+    let mut shell = tool("unshare");
     shell.args(["--user", "--map-root-user", "--mount", "sh", "-c", &format!("{prelude}\n{script}")]);
     shell
         .env("client", program("ddm-client")?)

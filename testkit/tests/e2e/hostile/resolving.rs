@@ -8,11 +8,13 @@ use std::{
 };
 
 use anyhow::Context as _;
-use ddm_testkit::{cluster::finish, process::program};
+use ddm_testkit::{
+    cluster::finish,
+    process::{program, tool},
+};
 use serde_json::json;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream, UdpSocket},
-    process::Command,
     task::JoinHandle,
     time::timeout,
 };
@@ -69,7 +71,7 @@ async fn get(fixture: &Fixture, hosts: &str, resolver: Ipv4Addr) -> anyhow::Resu
     let (hosts, resolv) = (own("hosts", hosts)?, own("resolv.conf", &format!("nameserver {resolver}\n"))?);
     let script = r#"set -eu; mount --bind "$hosts" /etc/hosts; mount --bind "$resolv" "$(readlink -f /etc/resolv.conf)"
         getent ahostsv4 twice.test >&2; exec "$client" --json --info "$info" -o got.bin "$file""#;
-    let mut shell = Command::new("unshare");
+    let mut shell = tool("unshare");
     shell.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]).current_dir(fixture.here(""));
     shell
         .env("client", program("ddm-client")?)

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use ddm_testkit::{
     cluster::{Cluster, Plan},
     netns::{Host, Net},
-    process::{Server, eventually, peak_resident},
+    process::{Server, eventually, peak_resident, tool},
     window,
 };
 use reqwest::StatusCode;
@@ -138,8 +138,8 @@ print(len(served), flush=True)
 sys.stdin.read()
 ";
     let mut words = host.prefix().into_iter();
-    let mut program = tokio::process::Command::new(words.next().context("a program")?);
-    program.args(words).args(["python3", "-c", SCRIPT]);
+    let mut program = tool(words.next().context("a program")?);
+    program.args(words).args(["/usr/bin/python3", "-c", SCRIPT]);
     program.args([server.ip().to_string(), server.port().to_string(), count.to_string()]);
     let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
     let mut said = BufReader::new(child.stdout.take().context("its words")?).lines();

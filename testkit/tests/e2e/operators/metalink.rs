@@ -8,17 +8,16 @@ use std::{
 use anyhow::Context as _;
 use ddm_testkit::{
     cluster::{Cluster, Plan, STEP_TIMEOUT, run_with_input},
-    process::eventually,
+    process::{eventually, tool},
 };
-use tokio::process::Command;
 
 use super::{download_token, server_url};
 use crate::content::{MIB, file, sha256};
 
 /// Downloads what a Metalink names with a real aria2.
 async fn aria2(cluster: &Cluster, metalink: &Path, token: &str, folder: &str) -> anyhow::Result<Output> {
-    let mut aria2 = Command::new("aria2c");
-    aria2.kill_on_drop(true).current_dir(cluster.path("")).arg("--metalink-file").arg(metalink);
+    let mut aria2 = tool("aria2c");
+    aria2.current_dir(cluster.path("")).arg("--metalink-file").arg(metalink);
     aria2.args([
         "--no-conf",
         "--no-netrc",
