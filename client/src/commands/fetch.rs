@@ -134,7 +134,7 @@ async fn download(
     if let Some(note) = destination::note_of_new_name(&request.options, &request.url.file_name()) {
         progress::note(display, "note", &note);
     }
-    let local = if settings.direct { Some("--direct was given") } else { request.origin.direct_reason() };
+    let local = if settings.direct { Some("--direct or DDM_DIRECT is set") } else { request.origin.direct_reason() };
     if let Some(reason) = local {
         let reason = DirectReason::local(reason);
         return url_download::direct(context, &request, reason, display).await.map(Some);

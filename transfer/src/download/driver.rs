@@ -49,7 +49,7 @@ const DIRECTORY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The result of a request to the directory.
 enum RefreshOutcome {
-    Update(Update),
+    Update(Box<Update>),
     /// The directory failed or timed out.
     Unavailable,
     Permanent(PermanentError),

@@ -28,7 +28,7 @@ impl DownloadDriver<'_> {
         let file = self.plan.manifest.file;
         self.refreshes.spawn(async move {
             match tokio::time::timeout(DIRECTORY_TIMEOUT, directory.refresh(reason)).await {
-                Ok(Ok(update)) => RefreshOutcome::Update(update),
+                Ok(Ok(update)) => RefreshOutcome::Update(Box::new(update)),
                 Ok(Err(error)) => {
                     tracing::debug!(%file, %error, ?reason, "The directory gave no update for the download of file {file}");
                     let permanent = error.downcast::<PermanentError>();
@@ -41,7 +41,7 @@ impl DownloadDriver<'_> {
 
     pub(super) fn handle_refresh(&mut self, outcome: RefreshOutcome) -> Result<(), DownloadError> {
         let brought_new = match outcome {
-            RefreshOutcome::Update(update) => self.apply(update),
+            RefreshOutcome::Update(update) => self.apply(*update),
             // A live source may serve a file that the directory, restored from a backup perhaps, does not list.
             RefreshOutcome::Permanent(error) if self.in_flight.is_empty() && !self.schedule.any_live() => {
                 return Err(error.into());
@@ -105,8 +105,11 @@ impl DownloadDriver<'_> {
             self.lost = ChunkSet::new();
             self.refresh_policy.ask_soon(now);
         }
+        if !self.is_exhausted || self.lost.is_empty() {
+            return Ok(());
+        }
         let chunks = self.schedule.lost_chunks();
-        let is_lost = self.is_exhausted && chunks.iter().all(|run| self.lost.covers(run));
+        let is_lost = chunks.iter().all(|run| self.lost.covers(run));
         if is_lost { Err(DownloadError::Lost { chunks }) } else { Ok(()) }
     }
 
