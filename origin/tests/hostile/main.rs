@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ddm_origin::{AddressPolicy, ContentVersion, OriginConfig, Origins, Resolver, ResumePoint};
+use ddm_origin::{AddressPolicy, OriginConfig, Origins, Resolver, ResumePoint};
 use futures::future::BoxFuture;
 use testkit::rogue::Behaviour;
 use tokio::{

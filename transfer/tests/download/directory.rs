@@ -42,7 +42,7 @@ async fn chunks_that_no_server_holds_end_the_download_as_soon_as_all_others_are_
         source.location.runs.remove(chunk..chunk + 1);
         vec![source]
     };
-    let lost = |chunk: u32| Update { lost: Some([chunk..chunk + 1].into_iter().collect()), ..Update::default() };
+    let lost = |chunk: u32| Update { lost: Some(ChunkSet::from(chunk..chunk + 1)), ..Update::default() };
     // The first answer is of a time before the chunk was repaired.
     *world.directory.update.lock().unwrap() = Some(lost(3));
     world.rogues[0].set(Behaviour::Throttle { rate: 4 * MIB });
