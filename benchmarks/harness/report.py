@@ -1,6 +1,5 @@
 """Writes what was measured: JSON, a table for each row, and curves."""
 import json
-from pathlib import Path
 
 from .machine import DISTURBED_SHARE
 from .plot import svg
@@ -113,7 +112,8 @@ def limits(run):
 
 def text(run):
     machine = run["machine"]
-    lines = ["# Results", "", f"Written by `{' '.join(['benchmarks/run', *run['arguments']])}`, begun {run['started']}. Rows that it did not measure are those of the same day.", ""]
+    command = " ".join(["benchmarks/run", *run["arguments"]])
+    lines = ["# Results", "", f"Written by `{command}`, begun {run['started']}. It keeps rows that earlier runs of the same day measured.", ""]
     lines += [f"- {limit}" for limit in limits(run)]
     lines += ["", "| | |", "|---|---|"]
     names = {

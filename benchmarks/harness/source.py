@@ -2,7 +2,7 @@
 import hashlib
 import shutil
 
-from .command import Failed, wait_until
+from .command import Failed
 
 
 class Source:

@@ -84,7 +84,7 @@ def answered(server, url, seconds, **settings):
 def reads(bench):
     files, seconds = bench.size(1_000_000, 20_000), bench.size(10, 3)
     row = Row("details-no-grant", ROWS["details-no-grant"])
-    row.settings = {"catalogue": f"{files:,} files, three replicas each, on {bench.file_system(True)}", "connections": CONNECTIONS, "seconds": seconds}
+    row.settings = {"catalogue": f"{files:,} files on {bench.file_system(True)}", "connections": CONNECTIONS, "seconds": seconds}
     row.columns = ["requests_per_s", "p50_ms", "p99_ms", "cpu_us", "rss_mib"]
     with bench.folder(True) as folder, System(bench.programs, folder / "ddm", 0) as system:
         fleet = Fleet(system, 3)
@@ -100,7 +100,8 @@ def reads(bench):
         ]
         if bench.has(row, "nginx"):
             body = json.dumps(system.details(ids.read_text().split("\n")[0], grant=False), separators=(",", ":"))
-            server = tools.nginx.serve(system, folder / "nginx", folder, tools.nginx.TUNED, location=f"default_type application/json; return 200 '{body}';")
+            answer = f"default_type application/json; return 200 '{body}';"
+            server = tools.nginx.serve(system, folder / "nginx", folder, tools.nginx.TUNED, location=answer)
             contestants.append(Contestant(BOUND, load(server, server.url), "return 200 with the body of one such answer"))
         row.contest(contestants, bench.rounds)
     row.compare(Ratio("reads a second, uniform", "requests_per_s", f"{INFO}, uniform", at_least=20_000))

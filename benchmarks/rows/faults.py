@@ -35,8 +35,8 @@ def measure(bench, name):
             row.compare(Ratio(f"time, of {peer}'s", "wall_s", "ddm-client", peer))
     row.notes.append(
         "The ideal is calculated: the time until the failure, and what was not sent then at the rate of the servers that are left. A server's"
-        " limit lets a burst pass, therefore the cost can be below zero. A download that has not ended after 60 s (15 s with `--quick`) counts as failed. With its defaults aria2 opens one connection to a host: it uses one of the"
-        " three servers, which need not be the one that fails."
+        " limit lets a burst pass, therefore the cost can be below zero. A download that has not ended after 60 s (15 s with `--quick`) counts as"
+        " failed. With its defaults aria2 opens one connection to a host: it uses one of the three servers, which need not be the one that fails."
     )
     return row
 
@@ -55,7 +55,11 @@ def contestant(bench, fault, tool, size, how):
             finally:
                 injection.end()
             source.check()
-            ideal = size / (2 * RATE) if fault == "server-slow" else injection.at + max(size - injection.sent, 0) / (2 * RATE)
+            if fault == "server-slow":
+                ideal = size / (2 * RATE)
+            else:
+                ideal = injection.at + max(size - injection.sent, 0) / (2 * RATE)
+            # A killed server no longer says what it sent.
             left = system.content_bytes(system.servers[:FAILING] if fault == "server-killed" else None)
             lost = injection.sent_by_failing if fault == "server-killed" else 0
             return {"wall_s": sample["wall_s"], "beyond_s": sample["wall_s"] - ideal, "waste": (left + lost) / size - 1}

@@ -63,7 +63,7 @@ def growth_connections(bench, row):
 
 
 def growth_servers(bench, row):
-    counts, mib = ([1, 2, 4, 8] if bench.quick else [1, 2, 4, 8, 16, 32]), bench.size(256, 64)
+    counts, mib = ([1, 2, 4, 8] if bench.quick else [1, 2, 4, 8, 16, 32]), bench.size(64, 16)
     row.settings = {"file": f"{mib} MiB on {bench.memory_file_system()}"}
     row.columns = ["wall_s", "cpu_s", "rss_mib"]
     with bench.memory_folder() as folder, System(bench.programs, folder / "ddm", max(counts)) as system:
@@ -142,7 +142,8 @@ def growth_files(bench, row):
 
             row.contest([Contestant(f"{count:,} files", load)], bench.rounds)
     points = {f"{count:,} files": count for count in counts}
-    for y, metric in (("details queries a second", "requests_per_s"), ("search for two letters of no name, ms", "search_ms"), ("MiB of the info-server", "rss_mib")):
+    metrics = {"requests_per_s": "details queries a second", "search_ms": "search for two letters of no name, ms", "rss_mib": "MiB of the info-server"}
+    for metric, y in metrics.items():
         curve(row, "files", y, metric, points)
 
 
@@ -150,20 +151,18 @@ def growth_size(bench, row):
     sizes = [1, 4, 16, 64, 256] + ([] if bench.quick else [1024, 4096])
     row.settings = {"file": f"on {bench.memory_file_system()}"}
     row.columns = ["wall_s", "mib_per_s", "cpu_s", "rss_mib"]
-    with bench.memory_folder() as folder:
-        for mib in sizes:
-            with System(bench.programs, folder / f"ddm-{mib}", 3) as system:
-                plain = bench.random_file(folder / "plain", mib << 20)
-                # One replica: three of the largest size would take most of the memory.
-                source = Source(system, plain, system.publish(plain, 1 if mib > 1024 else 3), folder / "out")
-                download = downloading(system, source)
+    for mib in sizes:
+        # Each size alone: a machine's memory holds few copies of the largest.
+        with bench.memory_folder() as folder, System(bench.programs, folder / "ddm", 3) as system:
+            plain = bench.random_file(folder / "plain", mib << 20)
+            source = Source(system, plain, system.publish(plain, 1 if mib > 1024 else 3), folder / "out")
+            download = downloading(system, source)
 
-                def timed(download=download, mib=mib):
-                    sample = download()
-                    return {**sample, "mib_per_s": mib / sample["wall_s"]}
+            def timed():
+                sample = download()
+                return {**sample, "mib_per_s": mib / sample["wall_s"]}
 
-                row.contest([Contestant(f"{mib:,} MiB", timed)], bench.rounds)
-            plain.unlink()
+            row.contest([Contestant(f"{mib:,} MiB", timed)], bench.rounds)
     points = {f"{mib:,} MiB": mib for mib in sizes}
     curve(row, "MiB", "MiB/s", "mib_per_s", points)
     curve(row, "MiB", "memory of the client in MiB", "rss_mib", points)

@@ -4,7 +4,7 @@ import re
 
 from harness.command import Failed, output_of
 from harness.packages import example
-from harness.rounds import Contestant, Ratio, Row
+from harness.rounds import Ratio, Row
 
 ROWS = {
     "url-by-workers": "A URL fetched jointly by workers whose links are limited (needs root)",

@@ -1,8 +1,7 @@
 """libtorrent: a swarm of three seeds and one downloader on this machine."""
-import json
 from pathlib import Path
 
-from harness.command import Failed, output_of, run, wait_until
+from harness.command import output_of, run
 from harness.ddm import Process
 from harness.rounds import Contestant
 
@@ -25,13 +24,18 @@ def make_torrent(plain, kind):
 
 
 def downloads(source, stack):
-    found = []
-    for kind, setting, note in (("v1", "default", "default settings, SHA-1 pieces"), ("v2", "tuned", "high_performance_seed, TCP alone, long request queues, SHA-256 pieces")):
-        torrent = make_torrent(source.plain, kind)
-        seeds = [Process([PYTHON, PEER, "seed", setting, torrent, source.plain.parent], torrent.with_suffix(f".{n}")) for n in range(SEEDS)]
-        for seed in seeds:
-            stack.callback(seed.stop)
-        ports = [seed.address().rsplit(":", 1)[1] for seed in seeds]
-        command = [PYTHON, PEER, "get", setting, torrent, source.out, *ports]
-        found.append(Contestant(f"libtorrent {setting}", lambda command=command: run(command), note))
-    return found
+    return [
+        swarm(source, stack, "default", "v1", "default settings, SHA-1 pieces"),
+        swarm(source, stack, "tuned", "v2", "high_performance_seed, TCP alone, long request queues; SHA-256 pieces"),
+    ]
+
+
+def swarm(source, stack, setting, kind, how):
+    torrent = make_torrent(source.plain, kind)
+    seed = [PYTHON, PEER, "seed", setting, torrent, source.plain.parent]
+    seeds = [Process(seed, torrent.with_suffix(f".{n}")) for n in range(SEEDS)]
+    for process in seeds:
+        stack.callback(process.stop)
+    ports = [process.address().rsplit(":", 1)[1] for process in seeds]
+    command = [PYTHON, PEER, "get", setting, torrent, source.out, *ports]
+    return Contestant(f"libtorrent {setting}", lambda: run(command), how)

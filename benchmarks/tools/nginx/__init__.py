@@ -5,7 +5,7 @@ import socket
 import subprocess
 from pathlib import Path
 
-from harness.command import Failed, output_of, wait_until
+from harness.command import Failed, wait_until
 from harness.ddm import Process
 
 PACKAGES = {"nginx": "nginx-light"}
