@@ -138,5 +138,5 @@ def output_of(*command, **options):
     options.setdefault("timeout", 120)
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, **options)
     if done.returncode:
-        raise Failed(f"{command[0]}: {done.stderr.strip()[-500:]}")
+        raise Failed(f"{command[0]}: {(done.stderr.strip() or done.stdout.strip())[-500:]}")
     return done.stdout

@@ -9,6 +9,7 @@ HEADINGS = {
     "rss_mib": ("memory", "MiB", 0), "origin_mib": ("sent by servers", "MiB", 0), "waste": ("waste", "of the size", 4),
     "gb_per_s": ("throughput", "GB/s", 2), "requests_per_s": ("rate", "requests/s", 0), "cpu_us": ("CPU of the server", "µs/request", 1),
     "cpu_s_per_gb": ("CPU of the server", "s/GB", 3), "p50_ms": ("p50", "ms", 2), "p99_ms": ("p99", "ms", 2),
+    "mib_per_s": ("rate", "MiB/s", 0), "beyond_sync_ms": ("p99 beyond that of a sync", "ms", 2),
     "first_byte_ms": ("first byte", "ms", 1), "beyond_s": ("beyond the ideal", "s", 2),
 }
 

@@ -20,7 +20,7 @@ SERVER_CORE, GENERATOR_CORE = 0, 1
 
 def measure(bench, name):
     part, connections = (4 << 20, 4) if name == "serve-4m" else (64 << 10, 64)
-    size, seconds = bench.size(1024, 256) << 20, 1.5 if bench.quick else 5
+    size, seconds = bench.size(1024, 256) << 20, bench.size(5, 2)
     row = Row(name, ROWS[name])
     row.settings = {"file": f"{size >> 20} MiB on {bench.memory_file_system()}", "seconds": seconds, "connections": connections}
     row.columns = ["gb_per_s", "requests_per_s", "cpu_us", "cpu_s_per_gb", "p50_ms", "p99_ms", "rss_mib"]
