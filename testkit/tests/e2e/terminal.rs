@@ -8,10 +8,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use ddm_testkit::process::eventually;
+use ddm_testkit::process::{eventually, tool};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    process::{Child, ChildStdin, Command},
+    process::{Child, ChildStdin},
 };
 
 /// A program on a terminal of its own.
@@ -26,10 +26,10 @@ impl Terminal {
     pub(crate) fn open(line: &str, folder: &Path) -> anyhow::Result<Self> {
         // A shell that stayed would end by the SIGINT of a Ctrl-C that the program handled, as dash does.
         let line = format!("exec {line}");
-        let mut script = Command::new("script");
+        let mut script = tool("script");
         script.args(["--quiet", "--flush", "--return", "--command", &line, "/dev/null"]).env("SHELL", "/bin/sh");
-        script.current_dir(folder).env("HOME", folder).env("TERM", "xterm").env_remove("XDG_STATE_HOME");
-        script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        script.current_dir(folder).env("HOME", folder).env("TERM", "xterm");
+        script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = script.spawn().context("script, of util-linux")?;
         let keys = child.stdin.take().context("its input")?;
         let mut screen = child.stdout.take().context("its output")?;
