@@ -284,6 +284,20 @@ pub(crate) async fn mark_deleting(write: &mut Write, id: FileId) -> sqlx::Result
     Ok(done.rows_affected() == 1)
 }
 
+/// As [`mark_deleting`], for an upload that was announced before `before`; false if it is published or was removed meanwhile.
+///
+/// # Errors
+/// The database's.
+pub(crate) async fn mark_upload_deleting(write: &mut Write, id: FileId, before: Timestamp) -> sqlx::Result<bool> {
+    let done =
+        sqlx::query("update files set state = 'deleting' where id = ? and state = 'uploading' and created_at < ?")
+            .bind(id.as_bytes().as_slice())
+            .bind(before.as_millisecond())
+            .execute(&mut **write)
+            .await?;
+    Ok(done.rows_affected() == 1)
+}
+
 /// Stores the number of the event that announces a removal.
 ///
 /// # Errors

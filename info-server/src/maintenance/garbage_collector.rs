@@ -67,7 +67,8 @@ async fn remove_abandoned_uploads(state: &State, now: Timestamp) -> anyhow::Resu
     let before = now.checked_sub(state.config.access.upload_lifetime)?;
     for file in state.db.abandoned_uploads(before, MAX_UPLOADS_PER_ROUND).await? {
         let mut write = state.db.write().await?;
-        let removed = removal::remove_file(&mut write, file, now).await?;
+        // It may have been committed since it was selected.
+        let removed = removal::remove_upload(&mut write, file, before, now).await?;
         write.commit().await?;
         if let Some(seq) = removed {
             state.log.announce(seq);

@@ -1,6 +1,8 @@
 //! The routes of `src/http/files`.
 
 use axum::http::{Method, Request, StatusCode as S};
+use ddm_info_server::{db::Database, replication::removal};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use wire::{Digest, FileId};
 
@@ -155,6 +157,34 @@ async fn a_file_is_removed_by_its_publisher_or_an_admin() {
     info.delete(Caller::Publisher, &format!("/v1/files/{own}")).await.expect(S::ACCEPTED, "");
     info.delete(Caller::Admin, &format!("/v1/files/{others}")).await.expect(S::ACCEPTED, "");
     info.get(Caller::Admin, &format!("/v1/files/{own}")).await.expect(S::NOT_FOUND, "no-such-file");
+}
+
+#[tokio::test]
+async fn an_upload_that_is_committed_after_its_selection_as_abandoned_is_not_removed() {
+    let info = InfoServer::start().await;
+    let (committed, begun) = (info.announced("a.iso").await, info.announced("b.iso").await);
+    let db = Database::open(&info.folder.path().join("catalogue.sqlite")).await.unwrap();
+    let selected = db.abandoned_uploads(Timestamp::MAX, 10).await.unwrap();
+    assert_eq!(selected.len(), 2);
+    for server in [Caller::FileServer, Caller::OtherFileServer] {
+        info.report(server, &committed).await.expect(S::NO_CONTENT, "");
+    }
+    let path = format!("/v1/files/{committed}/commit");
+    info.post(Caller::Publisher, &path, commit()).await.expect(S::OK, "");
+    let (now, early) = (Timestamp::now(), Timestamp::UNIX_EPOCH);
+    for (before, removed) in [(early, Vec::new()), (Timestamp::MAX, vec![begun.clone()])] {
+        let mut write = db.write().await.unwrap();
+        let mut found = Vec::new();
+        for file in &selected {
+            if removal::remove_upload(&mut write, *file, before, now).await.unwrap().is_some() {
+                found.push(file.to_string());
+            }
+        }
+        write.commit().await.unwrap();
+        assert_eq!(found, removed);
+    }
+    info.get(Caller::Publisher, &format!("/v1/files/{committed}")).await.expect(S::OK, "");
+    db.close().await;
 }
 
 #[tokio::test]
