@@ -9,6 +9,8 @@ pub const MEDIA_TYPE: &str = "application/problem+json";
 /// The kinds of problems: every `urn:ddm:problem:*` that a listener answers with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ProblemKind {
+    /// The file is published, so that it is no unfinished upload.
+    AlreadyPublished,
     /// A requester left the job before.
     RequesterLeft,
     /// The request cannot be parsed.
@@ -117,7 +119,8 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// All of them, by word.
-    pub const ALL: [Self; 52] = [
+    pub const ALL: [Self; 53] = [
+        Self::AlreadyPublished,
         Self::RequesterLeft,
         Self::BadRequest,
         Self::BadTarget,
@@ -175,6 +178,7 @@ impl ProblemKind {
     /// Returns the word at the end of the URN.
     pub const fn word(self) -> &'static str {
         match self {
+            Self::AlreadyPublished => "already-published",
             Self::RequesterLeft => "asker-left",
             Self::BadRequest => "bad-request",
             Self::BadTarget => "bad-target",

@@ -58,4 +58,14 @@ impl UserClient {
     pub async fn remove(&self, id: FileId) -> Result<()> {
         self.transport.send(self.transport.request(Method::DELETE, &format!("v1/files/{id}"))).await.map(drop)
     }
+
+    /// Removes an upload that was not committed. An info-server of an earlier version ignores the condition and would remove a
+    /// published file, too: ask for the file's state first.
+    ///
+    /// # Errors
+    /// [`InfoError`](crate::InfoError); status 409 when the file is published.
+    pub async fn remove_upload(&self, id: FileId) -> Result<()> {
+        let request = self.transport.request(Method::DELETE, &format!("v1/files/{id}?state=uploading"));
+        self.transport.send(request).await.map(drop)
+    }
 }

@@ -160,6 +160,19 @@ async fn a_file_is_removed_by_its_publisher_or_an_admin() {
 }
 
 #[tokio::test]
+async fn a_removal_of_unfinished_uploads_leaves_a_published_file_alone() {
+    let info = InfoServer::start().await;
+    let (published, begun) = (info.published("a.iso").await, info.announced("b.iso").await);
+    let path = |id: &str| format!("/v1/files/{id}?state=uploading");
+    info.delete(Caller::Publisher, &path(&published)).await.expect(S::CONFLICT, "already-published");
+    info.get(Caller::Publisher, &format!("/v1/files/{published}")).await.expect(S::OK, "");
+    info.delete(Caller::Publisher, &path(&begun)).await.expect(S::ACCEPTED, "");
+    info.get(Caller::Publisher, &format!("/v1/files/{begun}")).await.expect(S::NOT_FOUND, "no-such-file");
+    let other = format!("/v1/files/{published}?state=available");
+    info.delete(Caller::Publisher, &other).await.expect(S::BAD_REQUEST, "bad-request");
+}
+
+#[tokio::test]
 async fn an_upload_that_is_committed_after_its_selection_as_abandoned_is_not_removed() {
     let info = InfoServer::start().await;
     let (committed, begun) = (info.announced("a.iso").await, info.announced("b.iso").await);

@@ -89,6 +89,39 @@ async fn an_interrupted_publication_goes_on_with_what_is_missing() -> anyhow::Re
     Ok(())
 }
 
+#[tokio::test]
+async fn a_file_whose_commit_was_not_answered_stays_when_its_path_is_published_with_other_content() -> anyhow::Result<()>
+{
+    let cluster = Cluster::start(&Plan::zones(&["eu", "eu"])).await?;
+    let path = file(&cluster, "x.bin", 5, 8 * MIB)?;
+    let name = path.display().to_string();
+    let stopped = cluster.servers[1].process.as_ref().unwrap();
+    stopped.signal(Signal::STOP)?;
+    let client = cluster.spawn_client(&["--json", "publish", "--quorum", "2", &name])?;
+    let notes = cluster.path(".local/state/ddm/uploads");
+    let note = eventually("its plan is noted", Duration::from_secs(30), async || {
+        let note = std::fs::read_dir(&notes).ok().and_then(|mut notes| notes.next());
+        let Some(path) = note.transpose()?.map(|note| note.path()) else { return Ok(None) };
+        let content = std::fs::read(&path)?;
+        Ok(serde_json::from_slice::<Value>(&content).is_ok().then_some((path, content)))
+    })
+    .await?;
+    stopped.signal(Signal::CONT)?;
+    let first = cluster.published(&finish(client).await?, &path)?;
+    // A client that is killed before the answer leaves its note behind.
+    std::fs::write(&note.0, &note.1)?;
+    std::fs::set_permissions(&note.0, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    std::fs::File::options().append(true).open(&path)?.write_all(b"more")?;
+    let output = cluster.run_client(&["--json", "publish", "--quorum", "2", &name]).await?;
+    let second = cluster.published(&output, &path)?;
+    assert_ne!(first, second);
+    for id in [&first, &second] {
+        assert_eq!(cluster.get(&format!("/v1/files/{id}?grant=false")).await?["state"], "available", "{id}");
+    }
+    assert!(String::from_utf8_lossy(&output.stderr).contains(&first), "the user is told of the first file");
+    Ok(())
+}
+
 /// A publication to two servers of several, slowed down until it can be ended midway.
 struct Slow {
     cluster: Cluster,

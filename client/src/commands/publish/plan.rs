@@ -40,7 +40,7 @@ pub(super) async fn choose(
     note: Option<&UploadNote>,
 ) -> anyhow::Result<(UploadPlan, PriorWork)> {
     match note.and_then(|note| note.read(new)) {
-        Some(EarlierUpload { plan, is_same_file: true }) => match prior_work(info, &plan).await? {
+        Some(EarlierUpload { plan, is_same_file: true }) => match prior_work(info, plan.id).await? {
             PriorWork::Nothing => {}
             PriorWork::Chunks => return resume(context, info, Announcement { new, note }, plan).await,
             PriorWork::Commit => return Ok((plan, PriorWork::Commit)),
@@ -111,8 +111,8 @@ async fn wait_for_live_targets(info: &UserClient, plan: &UploadPlan) -> Result<u
 }
 
 /// Returns the work of an earlier run, as far as the info-server still has it: it removes an upload whose token has expired.
-async fn prior_work(info: &UserClient, plan: &UploadPlan) -> Result<PriorWork, InfoError> {
-    match info.file(plan.id, None, false).await.map(|details| details.summary.state) {
+async fn prior_work(info: &UserClient, file: FileId) -> Result<PriorWork, InfoError> {
+    match info.file(file, None, false).await.map(|details| details.summary.state) {
         Ok(FileState::Uploading) => Ok(PriorWork::Chunks),
         Ok(FileState::Available) => Ok(PriorWork::Commit),
         Ok(FileState::Deleting) => Ok(PriorWork::Nothing),
@@ -121,9 +121,24 @@ async fn prior_work(info: &UserClient, plan: &UploadPlan) -> Result<PriorWork, I
     }
 }
 
-/// Removes an upload that will not be completed. Otherwise the info-server removes it when its upload token expires.
+/// Removes an upload that will not be completed. Otherwise the info-server removes it when its upload token expires. A file whose
+/// commit succeeded without an answer is published, and stays.
 pub(super) async fn abandon(info: &UserClient, file: FileId) {
-    if let Err(error) = info.remove(file).await {
-        tracing::warn!(%file, "cannot remove the incomplete upload of {file}: {error}");
+    // Info-servers of earlier versions ignore the condition of the removal.
+    let removed = match prior_work(info, file).await {
+        Ok(PriorWork::Nothing) => Ok(()),
+        Ok(PriorWork::Chunks) => info.remove_upload(file).await,
+        Ok(PriorWork::Commit) => return report_published(file),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Ok(()) => {}
+        Err(error) if error.status() == Some(404) => {}
+        Err(error) if error.status() == Some(409) => report_published(file),
+        Err(error) => tracing::warn!(%file, "cannot remove the incomplete upload of {file}: {error}"),
     }
+}
+
+fn report_published(file: FileId) {
+    tracing::warn!(%file, "an earlier run published this path as {file}; remove that file if you do not need it");
 }
