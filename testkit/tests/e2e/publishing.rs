@@ -268,7 +268,7 @@ async fn a_file_that_changes_while_it_is_published_is_told_and_not_published() -
 #[tokio::test]
 async fn a_publisher_that_misstates_the_whole_is_found_out_by_the_holders() -> anyhow::Result<()> {
     let cluster = Cluster::start(&Plan::zones(&["eu"])).await?;
-    let content = bytes(4, 2 * MIB);
+    let (content, other) = (bytes(4, 2 * MIB), bytes(6, 2 * MIB));
     let new = json!({ "name": "x.bin", "size": content.len(), "quorum": 1, "policy": { "replicas": 1 } });
     let plan: Value = cluster.request(Method::POST, "/v1/files").json(&new).send().await?.json().await?;
     let (id, token) = (plan["id"].as_str().unwrap(), plan["upload"]["token"].as_str().unwrap());
@@ -280,7 +280,7 @@ async fn a_publisher_that_misstates_the_whole_is_found_out_by_the_holders() -> a
         put.body(chunk.to_vec()).send().await?.error_for_status()?;
         digests.push(digest);
     }
-    let commit = json!({ "sha256": Digest::of(b"something else"), "chunks": digests });
+    let commit = json!({ "sha256": Digest::of(&other), "chunks": digests });
     let path = format!("/v1/files/{id}/commit");
     cluster.request(Method::POST, &path).json(&commit).send().await?.error_for_status()?;
     eventually("the holder's word is compared", Duration::from_secs(30), async || {
@@ -293,9 +293,17 @@ async fn a_publisher_that_misstates_the_whole_is_found_out_by_the_holders() -> a
     let status = cluster.get(&format!("/v1/files/{id}/replicas")).await?;
     assert_eq!(status["disputes"][0]["sha256"], json!(Digest::of(&content)), "{status}");
     let metalink = cluster.request(Method::GET, &format!("/v1/files/{id}/metalink")).send().await?.text().await?;
-    assert!(
-        !metalink.contains(&Digest::of(b"something else").to_string()) && metalink.contains("<pieces"),
-        "{metalink}"
-    );
+    assert!(!metalink.contains(&Digest::of(&other).to_string()) && metalink.contains("<pieces"), "{metalink}");
+    let list = cluster.get("/v1/files").await?;
+    assert_eq!(list["files"][0]["sha256"], Value::Null, "{list}");
+    assert_eq!(cluster.details(id).await?["sha256"], Value::Null);
+    // The claim keeps nobody from publishing the content that it names.
+    let path = file(&cluster, "other.bin", 6, 2 * MIB)?;
+    assert_eq!(sha256(&path)?, Digest::of(&other).to_string());
+    let published = event(
+        &cluster.run_client(&["--json", "publish", "--quorum", "1", &path.display().to_string()]).await?,
+        "published",
+    )?;
+    assert!(published.get("existing").is_none(), "{published}");
     Ok(())
 }

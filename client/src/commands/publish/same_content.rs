@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use transfer::upload::UploadError;
 use wire::{
     Digest, Hasher, Zone,
-    catalogue::{FilePolicy, FileSummary, NewFile, Policy, PolicyChange},
+    catalogue::{FilePolicy, FileSummary, Manifest, NewFile, Policy, PolicyChange},
 };
 
 use crate::{
@@ -40,12 +40,39 @@ pub(super) async fn find(
 ) -> anyhow::Result<Option<FileSummary>> {
     let asking = info.files_by_size(new.size, MAX_CANDIDATES, None);
     let listed = context.cancel.run_until_cancelled(asking).await.ok_or(UploadError::Interrupted)??;
-    let candidates: Vec<FileSummary> = listed.files.into_iter().filter(|file| is_candidate(file, new.size)).collect();
-    if candidates.is_empty() {
-        return Ok(None);
+    let mut candidates: Vec<FileSummary> =
+        listed.files.into_iter().filter(|file| is_candidate(file, new.size)).collect();
+    let Some(chunk_size) = candidates.first().map(|first| first.chunk_size) else { return Ok(None) };
+    // Files of one size have one chunk size, as long as nothing else was asked for.
+    candidates.retain(|file| file.chunk_size == chunk_size);
+    let local = digests(context, file.try_clone()?, new, chunk_size).await?;
+    for candidate in candidates.into_iter().filter(|file| file.sha256 == Some(local.sha256)) {
+        let asking = context.cancel.run_until_cancelled(info.manifest(candidate.id));
+        match asking.await.ok_or(UploadError::Interrupted)? {
+            Ok(manifest) if local.are_of(&manifest) => return Ok(Some(candidate)),
+            // Its publisher gave a SHA-256 that is not the one of its content.
+            Ok(_) => tracing::debug!(file = %candidate.id, "the chunks of {} are others", candidate.id),
+            // It was removed meanwhile.
+            Err(error) if error.status() == Some(404) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    let sha256 = sha256(context, file.try_clone()?, new).await?;
-    Ok(candidates.into_iter().find(|file| file.sha256 == Some(sha256)))
+    Ok(None)
+}
+
+/// Digests of the local file. Those of its chunks were compared with what file servers hold; the SHA-256 of a published file is the
+/// claim of its publisher.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct LocalDigests {
+    sha256: Digest,
+    chunks: Vec<Digest>,
+}
+
+impl LocalDigests {
+    /// Returns true if a published file has these very chunks.
+    fn are_of(&self, manifest: &Manifest) -> bool {
+        manifest.chunks.iter().copied().eq(self.chunks.iter().copied().map(Some))
+    }
 }
 
 /// Returns true for a file that stands for its content: complete, and held by a live server.
@@ -53,10 +80,10 @@ fn is_candidate(file: &FileSummary, size: u64) -> bool {
     file.size == size && file.sha256.is_some() && file.live_replicas > 0
 }
 
-async fn sha256(context: &Context, file: File, new: &NewFile) -> anyhow::Result<Digest> {
+async fn digests(context: &Context, file: File, new: &NewFile, chunk_size: u64) -> anyhow::Result<LocalDigests> {
     let (read, cancel) = (Arc::new(AtomicU64::new(0)), context.cancel.clone());
-    let (counter, size) = (Arc::clone(&read), new.size);
-    let hashing = tokio::task::spawn_blocking(move || hash(&file, size, &counter, &cancel));
+    let (counter, cut) = (Arc::clone(&read), Cut { size: new.size, chunk_size: chunk_size.max(1) });
+    let hashing = tokio::task::spawn_blocking(move || hash(&file, cut, &counter, &cancel));
     let display = Display::choose(context.common.json, context.common.json);
     let progress = TransferProgress::new(display, Direction::Check, &new.name, Some(new.size));
     let showing = watch_bytes(progress, || read.load(Ordering::Relaxed));
@@ -66,20 +93,33 @@ async fn sha256(context: &Context, file: File, new: &NewFile) -> anyhow::Result<
     }
 }
 
-fn hash(file: &File, size: u64, counter: &AtomicU64, cancel: &CancellationToken) -> Result<Digest, UploadError> {
-    let (mut hasher, mut buffer, mut at) = (Hasher::new(), vec![0; READ_BUFFER_LEN], 0);
-    while at < size {
+/// Size of a file and of its chunks, in bytes.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    size: u64,
+    chunk_size: u64,
+}
+
+fn hash(file: &File, cut: Cut, counter: &AtomicU64, cancel: &CancellationToken) -> Result<LocalDigests, UploadError> {
+    let (mut whole, mut chunk, mut chunks) = (Hasher::new(), Hasher::new(), Vec::new());
+    let (mut buffer, mut at) = (vec![0; READ_BUFFER_LEN], 0);
+    while at < cut.size {
         if cancel.is_cancelled() {
             return Err(UploadError::Interrupted);
         }
-        let wanted = usize::try_from(size - at).unwrap_or(READ_BUFFER_LEN).min(READ_BUFFER_LEN);
+        let chunk_end = (at - at % cut.chunk_size).saturating_add(cut.chunk_size).min(cut.size);
+        let wanted = usize::try_from(chunk_end - at).unwrap_or(READ_BUFFER_LEN).min(READ_BUFFER_LEN);
         let part = buffer.get_mut(..wanted).unwrap_or_default();
         file.read_exact_at(part, at)?;
-        hasher.update(part);
+        whole.update(part);
+        chunk.update(part);
         at += u64::try_from(wanted).unwrap_or(u64::MAX);
+        if at == chunk_end {
+            chunks.push(std::mem::take(&mut chunk).finish());
+        }
         counter.store(at, Ordering::Relaxed);
     }
-    Ok(hasher.finish())
+    Ok(LocalDigests { sha256: whole.finish(), chunks })
 }
 
 /// Widens the policy of a file that stands already, so that it also has the replicas that are asked for now.
@@ -162,10 +202,13 @@ mod tests {
         std::fs::write(&path, b"hello").unwrap();
         let (file, cancel) = (File::open(&path).unwrap(), CancellationToken::new());
         let counter = AtomicU64::new(0);
-        assert_eq!(hash(&file, 5, &counter, &cancel).unwrap(), Digest::of(b"hello"));
+        let cut = |size| Cut { size, chunk_size: 2 };
+        let digests = hash(&file, cut(5), &counter, &cancel).unwrap();
+        let chunks: Vec<Digest> = [&b"he"[..], b"ll", b"o"].map(Digest::of).to_vec();
+        assert_eq!(digests, LocalDigests { sha256: Digest::of(b"hello"), chunks });
         assert_eq!(counter.into_inner(), 5);
-        assert!(matches!(hash(&file, 6, &AtomicU64::new(0), &cancel), Err(UploadError::Changed)));
+        assert!(matches!(hash(&file, cut(6), &AtomicU64::new(0), &cancel), Err(UploadError::Changed)));
         cancel.cancel();
-        assert!(matches!(hash(&file, 5, &AtomicU64::new(0), &cancel), Err(UploadError::Interrupted)));
+        assert!(matches!(hash(&file, cut(5), &AtomicU64::new(0), &cancel), Err(UploadError::Interrupted)));
     }
 }

@@ -4,10 +4,16 @@ use axum::extract::State as Shared;
 use http_front::extract::Query;
 use serde::Deserialize;
 use utoipa::IntoParams;
-use wire::{FileId, catalogue::FileList};
+use wire::{
+    FileId,
+    catalogue::{FileList, FileSummary},
+};
 
 use crate::{
-    catalogue::{file::summary, search::FileQuery},
+    catalogue::{
+        file::{File, summary},
+        search::FileQuery,
+    },
     error::{Result, invalid},
     http::{
         auth::SignedInUser,
@@ -62,13 +68,18 @@ pub(crate) async fn list_files(
     let query = FileQuery { part: &asked.q, viewer: caller.viewer(), before, ids, size: asked.size };
     let rows = state.db.files(&query, page.rows_to_read()).await?;
     let Listed { rows, next_cursor } = page.cut(rows, |file| file.id)?;
-    let holders = state.db.complete_holders(&rows.iter().map(|file| file.id).collect::<Vec<_>>()).await?;
+    let ids: Vec<FileId> = rows.iter().map(|file| file.id).collect();
+    let (holders, disputed) = (state.db.complete_holders(&ids).await?, state.db.disputed(&ids).await?);
     let (registry, now) = (state.registry(), Instant::now());
     let live_of = |id: &FileId| {
         let holders = holders.get(id).into_iter().flatten();
         u32::try_from(holders.filter(|server| registry.serves(server, now)).count()).unwrap_or(u32::MAX)
     };
-    let files =
-        rows.into_iter().map(|file| (live_of(&file.id), file)).map(|(live, file)| summary(file, live)).collect();
+    let summary_of = |file: File| {
+        let (id, live) = (file.id, live_of(&file.id));
+        let summary = summary(file, live);
+        FileSummary { sha256: summary.sha256.filter(|_| !disputed.contains(&id)), ..summary }
+    };
+    let files = rows.into_iter().map(summary_of).collect();
     Ok(axum::Json(FileList { files, next_cursor }))
 }

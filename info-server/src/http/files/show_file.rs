@@ -70,7 +70,10 @@ pub(crate) async fn show_file(
         None
     };
     let missing = replicas.missing(file.layout);
-    let summary = summary(file, u32::try_from(replicas.complete())?);
+    let mut summary = summary(file, u32::try_from(replicas.complete())?);
+    if summary.sha256.is_some() && !state.db.disputed(&[id]).await?.is_empty() {
+        summary.sha256 = None;
+    }
     Ok((NO_STORE, axum::Json(FileDetails { summary, root, locations, download, pull_limits, missing })))
 }
 

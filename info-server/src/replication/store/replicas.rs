@@ -1,11 +1,13 @@
 //! The replicas that servers reported.
 
+use std::collections::BTreeSet;
+
 use sqlx::{Row as _, sqlite::SqliteRow};
 use wire::{ChunkSet, Digest, FileId, ServerId, catalogue::DigestConflict, server::ReplicaReport};
 
 use crate::db::{
     Database, Write,
-    columns::{corrupt, to_i64},
+    columns::{corrupt, hex, to_i64},
 };
 
 /// A server's replica of a file, by its own report.
@@ -49,6 +51,22 @@ impl Database {
             Ok(DigestConflict { server, sha256: Digest::try_from(row.try_get::<&[u8], _>(1)?).map_err(corrupt)? })
         };
         rows.iter().map(read).collect()
+    }
+
+    /// Returns those of some files of which a holder computed another SHA-256 than the publisher's.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn disputed(&self, files: &[FileId]) -> sqlx::Result<BTreeSet<FileId>> {
+        let asked: Vec<String> = files.iter().map(|file| hex(file.as_bytes())).collect();
+        let rows: Vec<Vec<u8>> = sqlx::query_scalar(
+            "select distinct file_id from json_each(?) join files on files.id = unhex(value)
+             join replicas on file_id = files.id and replicas.root = files.root and replicas.sha256 <> files.sha256",
+        )
+        .bind(serde_json::to_string(&asked).map_err(corrupt)?)
+        .fetch_all(self.readers())
+        .await?;
+        rows.iter().map(|raw| FileId::try_from(raw.as_slice()).map_err(corrupt)).collect()
     }
 }
 
