@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The replicas that a published file should have, and those that it has.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ReplicationGoal {
     file: FileId,
     size: u64,

@@ -63,6 +63,8 @@ pub(crate) struct Planner {
 /// The plan of one file.
 struct PlannedFile {
     file: FileId,
+    /// Goal that the plan was made for.
+    goal: ReplicationGoal,
     plan: Plan,
     /// Set if other chunks are lost than those on record.
     loss: Option<LostChunks>,
@@ -156,25 +158,44 @@ async fn sweep(planner: &Planner, walk: &mut Walk) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Plans some files and carries the plans out in one transaction; returns the number of changes.
+/// Plans some files and carries the plans out; returns the number of changes.
 async fn plan_files(planner: &Planner, files: &[FileId], servers: &mut [Candidate]) -> anyhow::Result<usize> {
+    let plans = make_plans(planner, files, servers).await?;
+    if plans.is_empty() { Ok(0) } else { carry_out(planner, &plans).await }
+}
+
+/// Returns the plans that change something.
+async fn make_plans(
+    planner: &Planner,
+    files: &[FileId],
+    servers: &mut [Candidate],
+) -> anyhow::Result<Vec<PlannedFile>> {
     let mut plans = Vec::with_capacity(files.len());
     let default_replicas = planner.settings.default_replicas;
     for file in files {
         if let Some(goal) = ReplicationGoal::load(&planner.db, *file, default_replicas).await? {
             let plan = plan::plan(&goal.plan_input(), servers);
             reserve(servers, &plan, goal.size());
-            plans.push(PlannedFile { file: *file, plan, loss: goal.changed_loss() });
+            plans.push(PlannedFile { file: *file, plan, loss: goal.changed_loss(), goal });
         }
     }
     plans.retain(|planned| planned.plan.converged || changes(&planned.plan) > 0 || planned.loss.is_some());
-    if plans.is_empty() {
-        return Ok(0);
-    }
+    Ok(plans)
+}
+
+/// Carries plans out in one transaction; returns the number of changes. A file that is not any more what its plan was made from is
+/// skipped and planned again: a replica may have been lost, or another policy may have been set.
+async fn carry_out(planner: &Planner, plans: &[PlannedFile]) -> anyhow::Result<usize> {
+    let default_replicas = planner.settings.default_replicas;
     let (now, mut newest, mut changed) = (Timestamp::now(), 0, 0);
     let mut write = planner.db.write().await?;
-    for PlannedFile { file, plan, loss } in &plans {
-        // It may have been removed since it was read.
+    let mut done = Vec::with_capacity(plans.len());
+    for planned @ PlannedFile { file, goal, plan, loss } in plans {
+        // As long as this transaction is open, no other one changes what is read.
+        if ReplicationGoal::load(&planner.db, *file, default_replicas).await?.as_ref() != Some(goal) {
+            planner.inbox.push(*file);
+            continue;
+        }
         if !store::set_converged(&mut write, *file, plan.converged).await? {
             continue;
         }
@@ -188,10 +209,11 @@ async fn plan_files(planner: &Planner, files: &[FileId], servers: &mut [Candidat
             newest = assignments::release(&mut write, *file, server, now).await?;
         }
         changed += changes(plan);
+        done.push(planned);
     }
     write.commit().await?;
     planner.log.announce(newest);
-    for PlannedFile { file, plan, loss } in &plans {
+    for PlannedFile { file, plan, loss, .. } in done {
         if changes(plan) > 0 {
             tracing::info!(%file, assigned = ?plan.assign, released = ?plan.release, "Replicas of file {file} move");
         }
@@ -213,3 +235,6 @@ fn reserve(servers: &mut [Candidate], plan: &Plan, size: u64) {
         server.room = server.room.saturating_sub(size);
     }
 }
+
+#[cfg(test)]
+mod tests;
