@@ -7,7 +7,7 @@ pub mod replicas;
 use std::collections::BTreeMap;
 
 use sqlx::{Row as _, sqlite::SqliteRow};
-use wire::{FileId, ServerId, catalogue::PreheatRequest};
+use wire::{FileId, ServerId, Zone};
 
 use crate::{
     db::{
@@ -108,11 +108,20 @@ pub async fn mark_incomplete(write: &mut Write, after: Option<FileId>, most: u32
     more.then(|| FileId::try_from(last.as_slice()).map_err(corrupt)).transpose()
 }
 
-/// Adds a zone to the targets of a published file, or changes the replicas there if a number was given; returns false when the file is no longer there.
+/// Replicas asked for in one more zone.
+#[derive(Debug, Clone, Copy)]
+pub struct Preheat {
+    /// Their number.
+    pub replicas: u32,
+    /// Set if the number replaces a higher one.
+    pub lowers: bool,
+}
+
+/// Adds a zone to the targets of a published file, or changes the replicas there; returns false when the file is no longer there.
 ///
 /// # Errors
 /// The database's.
-pub async fn preheat(write: &mut Write, id: FileId, asked: &PreheatRequest, replicas: u32) -> sqlx::Result<bool> {
+pub async fn preheat(write: &mut Write, id: FileId, zone: &Zone, asked: Preheat) -> sqlx::Result<bool> {
     if !set_converged(write, id, false).await? {
         return Ok(false);
     }
@@ -121,9 +130,9 @@ pub async fn preheat(write: &mut Write, id: FileId, asked: &PreheatRequest, repl
          on conflict (file_id, zone) do update set replicas = iif(?4, excluded.replicas, max(replicas, excluded.replicas))",
     )
     .bind(id.as_bytes().as_slice())
-    .bind(asked.zone.as_str())
-    .bind(replicas)
-    .bind(asked.replicas.is_some())
+    .bind(zone.as_str())
+    .bind(asked.replicas)
+    .bind(asked.lowers)
     .execute(&mut **write)
     .await?;
     Ok(true)

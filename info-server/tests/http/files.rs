@@ -298,6 +298,14 @@ async fn a_policy_is_raised_and_lowered_and_a_preheat_is_undone() {
         .expect(S::ACCEPTED, "");
     let now = info.get(Caller::Reader, &path).await.expect(S::OK, "");
     assert_eq!(now["preheats"], json!([preheat(3)]), "the default raises it and lowers nothing");
+    let preheat_path = format!("/v1/files/{id}/preheat");
+    info.post(Caller::OtherPublisher, &preheat_path, preheat(1)).await.expect(S::ACCEPTED, "");
+    let now = info.get(Caller::Reader, &path).await.expect(S::OK, "");
+    assert_eq!(now["preheats"], json!([preheat(3)]), "another publisher lowers nothing");
+    info.post(Caller::OtherPublisher, &preheat_path, preheat(4)).await.expect(S::FORBIDDEN, "forbidden");
+    let now = info.get(Caller::Reader, &path).await.expect(S::OK, "");
+    assert_eq!(now["preheats"], json!([preheat(3)]), "and asks for no more than the default");
+    info.post(Caller::Admin, &preheat_path, preheat(4)).await.expect(S::ACCEPTED, "");
     let undone = info.patch(Caller::Publisher, &path, json!({ "preheats": [] })).await.expect(S::OK, "");
     assert_eq!((&undone["preheats"], &undone["policy"]["replicas"]), (&json!([]), &json!(5)));
     let moved = info.patch(Caller::Publisher, &path, json!({ "zones": ["moon"] })).await.expect(S::OK, "");

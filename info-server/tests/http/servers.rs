@@ -90,8 +90,9 @@ async fn reconciliation_tells_kept_deleted_and_unknown_files_apart_and_orphans_c
     assert_eq!((&listed["servers"][0]["files"], &listed["files"][0]["file"]), (&json!(1), &json!(unknown)));
     let adoption = json!({ "name": "c.iso", "size": SIZE, "chunk_size": 1 << 20,
         "sha256": wire::Digest::of(b"012"), "chunks": digests() });
-    let adopt =
-        async |file: &str| info.post(Caller::Publisher, &format!("/v1/files/{file}/adopt"), adoption.clone()).await;
+    let adopt = async |file: &str| info.post(Caller::Admin, &format!("/v1/files/{file}/adopt"), adoption.clone()).await;
+    let by_publisher = info.post(Caller::Publisher, &format!("/v1/files/{unknown}/adopt"), adoption.clone()).await;
+    by_publisher.expect(S::FORBIDDEN, "forbidden");
     adopt(&unknown).await.expect(S::CREATED, "");
     adopt(&FileId::new().to_string()).await.expect(S::CONFLICT, "not-unknown");
     let none = info.get(Caller::Admin, "/v1/unknown-files").await.expect(S::OK, "");

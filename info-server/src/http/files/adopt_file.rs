@@ -25,13 +25,13 @@ use crate::{
     },
     db::Write,
     error::{Error, Result, conflict, invalid},
-    http::{auth::Publisher, client_ip::ClientIp},
+    http::{auth::Admin, client_ip::ClientIp},
     replication::{policy, store::assignments},
     state::State,
 };
 
 /// `POST /v1/files/{id}/adopt`: takes an orphaned file into the catalogue again, under its id. Its replicas count once the servers
-/// have reported them.
+/// have reported them. Nothing in the catalogue can tell who published it, so that an admin decides.
 #[utoipa::path(
     post,
     path = "/v1/files/{id}/adopt",
@@ -41,7 +41,7 @@ use crate::{
 )]
 pub(crate) async fn adopt_file(
     Shared(state): Shared<Arc<State>>,
-    Publisher(user): Publisher,
+    Admin(user): Admin,
     ClientIp(address): ClientIp,
     Path(id): Path<FileId>,
     Json(adoption): Json<Adoption>,

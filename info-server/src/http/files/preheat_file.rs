@@ -11,17 +11,21 @@ use wire::{
 };
 
 use crate::{
-    catalogue::visibility::visible,
+    catalogue::visibility::{must_be_changeable_by, visible},
     error::{Error, Result, conflict, invalid},
     http::auth::Publisher,
-    replication::{policy::MAX_REPLICAS, store},
+    replication::{
+        policy::MAX_REPLICAS,
+        store::{self, Preheat},
+    },
     state::State,
 };
 
 /// Zones that one file may be requested in beside its policy.
 pub(crate) const MAX_PREHEATED_ZONES: usize = 32;
 
-/// `POST /v1/files/{id}/preheat`: asks for replicas in one more zone. Idempotent; a number that is given replaces the one before.
+/// `POST /v1/files/{id}/preheat`: asks for replicas in one more zone. Idempotent; a number that its publisher or an admin gives replaces the
+/// one before.
 #[utoipa::path(
     post,
     path = "/v1/files/{id}/preheat",
@@ -40,6 +44,10 @@ pub(crate) async fn preheat_file(
         return Err(invalid(format!("replicas must be between 1 and {MAX_REPLICAS}")));
     }
     let file = visible(&state.db, id, &user).await?;
+    let may_change = must_be_changeable_by(&file, &user).is_ok();
+    if !may_change && replicas > state.config.replication.default_replicas {
+        return Err(Error::Forbidden("only its publisher or an admin asks for more replicas than the default"));
+    }
     if file.state != FileState::Available {
         return Err(Error::Refused(conflict(ProblemKind::NotAvailable, "File not published yet")));
     }
@@ -50,8 +58,9 @@ pub(crate) async fn preheat_file(
     if state.db.preheats(id).await?.len() >= MAX_PREHEATED_ZONES {
         return Err(invalid(format!("a file is preheated in at most {MAX_PREHEATED_ZONES} zones")));
     }
+    let lowers = may_change && asked.replicas.is_some();
     let mut write = state.db.write().await?;
-    let there = store::preheat(&mut write, id, &asked, replicas).await?;
+    let there = store::preheat(&mut write, id, &asked.zone, Preheat { replicas, lowers }).await?;
     write.commit().await?;
     if !there {
         return Err(Error::NotFound);

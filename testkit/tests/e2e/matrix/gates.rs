@@ -32,7 +32,7 @@ pub(super) const INFO: &[Gate] = &[
     gate("commit_file", &["session"], "publisher"),
     gate("show_manifest", &["session", "download", "server"], "reader"),
     gate("show_metalink", &["session"], "reader"),
-    gate("adopt_file", &["session"], "publisher"),
+    gate("adopt_file", &["session"], "admin"),
     gate("preheat_file", &["session"], "publisher"),
     gate("show_replicas", &["session"], "reader"),
     gate("put_replica", &["server"], ""),
