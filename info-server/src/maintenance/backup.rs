@@ -25,6 +25,9 @@ use crate::{
 /// Suffixes of the files that SQLite keeps beside a database.
 const SIDE_FILES: [&str; 3] = ["-wal", "-shm", "-journal"];
 
+/// Those that hold a part of a database that was not closed.
+const LOGS: [&str; 2] = ["-wal", "-journal"];
+
 const TAKEN: &str = "is there already: choose another name, or remove it";
 
 /// Copies the catalogue to `path`, whether or not a server runs on it.
@@ -84,10 +87,14 @@ pub async fn restore(path: &Path, replace: bool, config: &Config) -> anyhow::Res
         let begun = store.begin_anew(Timestamp::now()).await;
         store.close().await;
         begun?;
-        let kept = if stands { Some(keep(&database)?) } else { None };
-        remove_side_files(&database)?;
-        staged.replace(&database)?;
-        Ok((contents, kept))
+        staged.check_closed()?;
+        let kept = stands.then(|| KeptCatalogue::link(&database)).transpose()?;
+        if let Err(error) = remove_side_files(&database).and_then(|()| staged.replace(&database)) {
+            kept.map_or(Ok(()), KeptCatalogue::undo)?;
+            return Err(error);
+        }
+        sync_folder(&database)?;
+        Ok((contents, kept.map(|kept| kept.name)))
     });
     let (Contents { files, servers, accounts }, kept) = put_back.await?;
     println!(
@@ -100,17 +107,60 @@ pub async fn restore(path: &Path, replace: bool, config: &Config) -> anyhow::Res
     Ok(())
 }
 
-/// Gives the old catalogue a second name, so that there is a catalogue under the first one at every moment.
-fn keep(database: &Path) -> anyhow::Result<PathBuf> {
-    let kept = with_suffix(database, &format!(".replaced-{}", Timestamp::now().strftime("%Y%m%dT%H%M%SZ")));
-    let context = || format!("cannot keep the old catalogue as {}", kept.display());
-    fs::hard_link(database, &kept).with_context(context)?;
-    let wal = with_suffix(database, "-wal");
-    if wal.try_exists()? {
-        // The server was not stopped well: part of the catalogue is in there.
-        fs::rename(&wal, with_suffix(&kept, "-wal")).with_context(context)?;
+/// The old catalogue under a second name, so that there is a catalogue under the first one at every moment.
+#[derive(Debug)]
+struct KeptCatalogue {
+    database: PathBuf,
+    name: PathBuf,
+}
+
+impl KeptCatalogue {
+    fn link(database: &Path) -> anyhow::Result<Self> {
+        let name = with_suffix(database, &format!(".replaced-{}", Timestamp::now().strftime("%Y%m%dT%H%M%SZ")));
+        let kept = Self { database: database.to_owned(), name };
+        fs::hard_link(database, &kept.name).with_context(|| kept.failure())?;
+        if let Err(error) = kept.link_logs().and_then(|()| sync_folder(database)) {
+            kept.undo()?;
+            return Err(error);
+        }
+        Ok(kept)
     }
-    Ok(kept)
+
+    /// Links the logs of a server that was not stopped well: part of the catalogue is in there.
+    fn link_logs(&self) -> anyhow::Result<()> {
+        for (log, kept) in self.logs() {
+            if log.try_exists()? {
+                fs::hard_link(&log, &kept).with_context(|| self.failure())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the logs back where a restore that failed removed them, and removes the second names.
+    fn undo(self) -> anyhow::Result<()> {
+        for (log, kept) in self.logs() {
+            if kept.try_exists()? && !log.try_exists()? {
+                let failure = || format!("{} was not replaced, but its log is now {}", log.display(), kept.display());
+                fs::rename(&kept, &log).with_context(failure)?;
+            }
+        }
+        for name in LOGS.map(|log| with_suffix(&self.name, log)).iter().chain([&self.name]) {
+            if let Err(error) = fs::remove_file(name)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                return Err(error).with_context(|| format!("cannot remove {}", name.display()));
+            }
+        }
+        sync_folder(&self.database)
+    }
+
+    fn logs(&self) -> [(PathBuf, PathBuf); 2] {
+        LOGS.map(|log| (with_suffix(&self.database, log), with_suffix(&self.name, log)))
+    }
+
+    fn failure(&self) -> String {
+        format!("cannot keep the old catalogue as {}", self.name.display())
+    }
 }
 
 /// Removes the side files of the old database: they would be taken for a part of the new one.
@@ -171,14 +221,17 @@ impl StagedFile {
         sync_folder(path)
     }
 
-    /// Takes the name `path` from the file that has it.
-    fn replace(self, path: &Path) -> anyhow::Result<()> {
+    /// Refuses a database of which a part is in another file, and syncs it.
+    fn check_closed(&self) -> anyhow::Result<()> {
         for beside in SIDE_FILES {
             ensure!(!with_suffix(&self.0, beside).try_exists()?, "{} was not closed well", self.0.display());
         }
-        self.sync()?;
-        fs::rename(&self.0, path).with_context(|| format!("cannot put {} in its place", path.display()))?;
-        sync_folder(path)
+        self.sync()
+    }
+
+    /// Takes the name `path` from the file that has it.
+    fn replace(self, path: &Path) -> anyhow::Result<()> {
+        fs::rename(&self.0, path).with_context(|| format!("cannot put {} in its place", path.display()))
     }
 
     fn sync(&self) -> anyhow::Result<()> {
@@ -204,4 +257,46 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::CommandLine;
+
+    #[tokio::test]
+    async fn a_restore_that_fails_leaves_the_old_catalogue_with_its_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let line = ["ddm-info-server", "--data", data.to_str().unwrap()];
+        let config = CommandLine::try_parse_from(line).unwrap().config;
+        config.prepare_data_folder(true).unwrap();
+        let (database, backup) = (config.database(), folder.path().join("backup"));
+        Database::open(&database).await.unwrap().close().await;
+        back_up(&backup, &config).await.unwrap();
+        let wal = with_suffix(&database, "-wal");
+        fs::write(&wal, b"pages").unwrap();
+        // This is no file that could be removed.
+        fs::create_dir(with_suffix(&database, "-shm")).unwrap();
+        let names = || {
+            let mut names: Vec<_> = fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        let (before, content) = (names(), fs::read(&database).unwrap());
+        restore(&backup, true, &config).await.unwrap_err();
+        assert_eq!(names(), before);
+        assert!(fs::read(&database).unwrap() == content && fs::read(&wal).unwrap() == b"pages");
+
+        fs::remove_dir(with_suffix(&database, "-shm")).unwrap();
+        restore(&backup, true, &config).await.unwrap();
+        assert!(!wal.exists());
+        let kept: Vec<_> = names().into_iter().filter(|name| name.to_string_lossy().contains(".replaced-")).collect();
+        assert_eq!(kept.len(), 2, "the old catalogue and its log: {kept:?}");
+        assert!(
+            kept.iter().all(|name| fs::read(data.join(name)).is_ok_and(|kept| kept == content || kept == b"pages"))
+        );
+    }
 }
