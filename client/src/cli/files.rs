@@ -171,7 +171,7 @@ pub struct Verify {
     /// Published file to compare with: its name, id or beginning of its id [default: the one of the same name]
     #[arg(long, value_name = "ID")]
     pub id: Option<EntryRef>,
-    /// Download the chunks that differ, and write them into the file
+    /// Download the chunks that differ, and write them into the file; without an id only into a copy that has the right size and some chunks
     #[arg(long)]
     pub repair: bool,
     /// Print only files that differ

@@ -5,7 +5,7 @@ mod repair;
 
 use std::{fs::File, path::Path};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use info_client::UserClient;
 use transfer::download::DownloadError;
 use wire::{
@@ -115,6 +115,13 @@ async fn compare(
     let verdict = Verdict { manifest: &manifest, layout, wrong: intact.gaps(0..layout.count()), len: metadata.len() };
     if !verdict.is_intact() && verify.repair {
         verdict.show(context, path, verify.quiet);
+        if published.is_none() && !verdict.is_damaged_copy() {
+            bail!(
+                "{} was not changed: it may be another file of the same name; to overwrite it, add --id {}",
+                text::path(path),
+                manifest.file
+            );
+        }
         let display = Display::choose(context.common.json, verify.quiet);
         let damage = repair::Damage { manifest: &manifest, intact, display };
         let fetched = repair::fetch(context, &info, &file, damage).await?;
@@ -144,7 +151,7 @@ async fn find(info: &UserClient, path: &Path, size: u64) -> anyhow::Result<FileI
     match (found.as_slice(), fitting.as_slice()) {
         ([only], _) => Ok(only.id),
         (_, [only]) => Ok(only.id),
-        ([], _) => anyhow::bail!("no published file is called {name}; give the id that it should have"),
+        ([], _) => bail!("no published file is called {name}; give the id that it should have"),
         (several, _) => {
             let rows: Vec<String> =
                 several.iter().map(|file| format!("  {}  {}", file.id, text::size(file.size))).collect();
@@ -169,6 +176,11 @@ struct Verdict<'a> {
 impl Verdict<'_> {
     fn is_intact(&self) -> bool {
         self.wrong.is_empty() && self.len == self.layout.size()
+    }
+
+    /// Returns true if the local file is a copy of the published one beyond doubt: it has its size and at least one of its chunks.
+    fn is_damaged_copy(&self) -> bool {
+        self.len == self.layout.size() && self.wrong.len() < self.layout.count()
     }
 
     fn describe(&self) -> String {

@@ -1,7 +1,7 @@
 //! P1: where a download goes, under which name, how fast, and what of a name reaches the terminal.
 
 use std::{
-    process::Stdio,
+    process::{Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -115,5 +115,32 @@ async fn a_published_name_becomes_a_visible_file_and_a_local_name_never_reaches_
     let shown = String::from_utf8(output.stderr)?;
     let is_raw = |c: char| c.is_control() && c != '\n';
     assert!(!shown.contains(is_raw) && shown.contains(r"\u{1b}"), "{shown:?}");
+    Ok(())
+}
+
+fn told(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[tokio::test]
+async fn an_unrelated_file_of_the_same_name_is_repaired_only_if_the_published_file_is_named() -> anyhow::Result<()> {
+    let cluster = Cluster::start(&Plan::zones(&["eu"])).await?;
+    let path = file(&cluster, "a.bin", 1, 2 * MIB + 5)?;
+    let right = std::fs::read(&path)?;
+    let id = cluster.publish(&path, &[]).await?;
+    let mut damaged = right.clone();
+    damaged[0] ^= 1;
+    for unrelated in [vec![7; right.len()], right[..right.len() - 1].to_vec(), b"notes".to_vec()] {
+        std::fs::write(&path, &unrelated)?;
+        let output = cluster.run_client(&["verify", "--repair", "a.bin"]).await?;
+        assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+        assert!(told(&output).contains("--id"), "{}", told(&output));
+        assert!(std::fs::read(&path)? == unrelated, "nothing was changed");
+    }
+    let output = cluster.run_client(&["verify", "--repair", "a.bin", "--id", &id]).await?;
+    assert!(output.status.success() && std::fs::read(&path)? == right, "{}", told(&output));
+    std::fs::write(&path, &damaged)?;
+    let output = cluster.run_client(&["verify", "--repair", "a.bin"]).await?;
+    assert!(output.status.success() && std::fs::read(&path)? == right, "{}", told(&output));
     Ok(())
 }
