@@ -3,7 +3,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicBool},
     time::Instant,
 };
 
@@ -110,6 +110,7 @@ impl App {
             link_bandwidth: Mutex::new(LinkBandwidth::new(config.replication.zone_link.clone())),
             jobs: Arc::new(jobs),
             keys_in_use: KeysInUse::default(),
+            has_begun_epoch: AtomicBool::new(false),
             config,
             db,
         };

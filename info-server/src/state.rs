@@ -1,6 +1,6 @@
 //! The handles that routes and tasks share, and no more than that: the code that works with them imports this module.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockReadGuard, atomic::AtomicBool};
 
 use bus::EventBus;
 use lifecycle::Shutdown;
@@ -42,6 +42,8 @@ pub(crate) struct State {
     pub(crate) link_bandwidth: Mutex<LinkBandwidth>,
     pub(crate) jobs: Arc<JobsHandle>,
     pub(crate) keys_in_use: KeysInUse,
+    /// Set once this process began an epoch because a file server had seen more events than there were.
+    pub(crate) has_begun_epoch: AtomicBool,
 }
 
 impl State {

@@ -72,6 +72,26 @@ async fn a_server_reads_its_own_log_and_gets_a_snapshot_without_a_cursor() {
 }
 
 #[tokio::test]
+async fn servers_that_claim_to_be_ahead_of_the_log_begin_one_epoch_at_most() {
+    let info = InfoServer::start().await;
+    info.published("a.iso").await;
+    let read = async |caller: Caller, id: &str, query: &str| {
+        let answer = info.get(caller, &format!("/v1/servers/{id}/events{query}")).await;
+        assert_eq!(answer.status, S::OK, "{}", answer.text);
+        serde_json::from_str::<Value>(answer.text.lines().next().unwrap()).unwrap()
+    };
+    let first = read(Caller::FileServer, "fs-1", "").await["epoch"].as_str().unwrap().to_owned();
+    let ahead = |epoch: &str| format!("?epoch={epoch}&after=0&seen={}", u64::MAX);
+    let header = read(Caller::FileServer, "fs-1", &ahead(&first)).await;
+    let second = header["epoch"].as_str().unwrap().to_owned();
+    assert_ne!(second, first, "the database may have been put back while this process did not run");
+    for (caller, id) in [(Caller::FileServer, "fs-1"), (Caller::OtherFileServer, "fs-2")] {
+        let header = read(caller, id, &ahead(&second)).await;
+        assert_eq!((&header["epoch"], &header["snapshot"]), (&json!(second), &json!(true)), "{id}");
+    }
+}
+
+#[tokio::test]
 async fn reconciliation_tells_kept_deleted_and_unknown_files_apart_and_orphans_can_be_adopted() {
     let info = InfoServer::start().await;
     let (kept, deleted) = (info.published("a.iso").await, info.published("b.iso").await);

@@ -1,4 +1,7 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use axum::{
     extract::State as Shared,
@@ -88,8 +91,7 @@ pub(crate) async fn show_events(
             LogRead::Events { as_of, events } => (as_of, events),
             LogRead::Trimmed => return Ok((NDJSON, snapshot_lines(&state, &id).await?)),
             LogRead::Ahead => {
-                tracing::error!(server = %id, after = cursor.after.max(cursor.seen), "File server {id} has seen more events than there are: the database was put back, a new epoch begins");
-                state.db.begin_epoch(epoch).await?;
+                begin_epoch(&state, &id, epoch, cursor.after.max(cursor.seen)).await?;
                 return Ok((NDJSON, snapshot_lines(&state, &id).await?));
             }
         };
@@ -124,6 +126,17 @@ async fn notice(state: &State, cursor: &Cursor) -> LogHeader {
             () = state.shutdown.finishing().cancelled() => {}
         }
     }
+}
+
+/// Begins a new epoch if the database may have been put back. That happens only while no info-server runs: after the first report, this
+/// process itself numbered all events of the epoch, and a reader that claims more is wrong. It gets a snapshot, and no other is affected.
+async fn begin_epoch(state: &State, server: &ServerId, epoch: Epoch, seen: u64) -> Result<()> {
+    if state.has_begun_epoch.swap(true, Ordering::Relaxed) {
+        tracing::warn!(%server, seen, "File server {server} claims to have received events that this info-server did not send");
+        return Ok(());
+    }
+    tracing::error!(%server, seen, "File server {server} has seen more events than there are: the database was put back, a new epoch begins");
+    Ok(state.db.begin_epoch(epoch).await?)
 }
 
 /// Returns the present state, for a reader whose cursor means nothing any more.
