@@ -119,6 +119,13 @@ struct JobDownload<'a> {
     has_begun: AtomicBool,
 }
 
+/// A file whose chunks are all here.
+struct Fetched {
+    file: VerifiedFile,
+    /// Epoch of the digests that its chunks were verified with. Digests may have been withdrawn since.
+    epoch: u64,
+}
+
 /// Change of a job that ends a run of the engine.
 enum JobChange {
     /// Digests were withdrawn: the chunks that are here must be hashed again.
@@ -140,7 +147,7 @@ impl JobDownload<'_> {
                 }
                 fetched => fetched?,
             };
-            let Some(file) = fetched else {
+            let Some(Fetched { file, epoch }) = fetched else {
                 if let Some(outcome) = self.outcome_of_end()? {
                     return Ok(outcome);
                 }
@@ -149,7 +156,7 @@ impl JobDownload<'_> {
             let verifier = Verifier {
                 monitor: &self.monitor,
                 requested: self.request.sha256,
-                epoch: self.monitor.view().epoch,
+                epoch,
                 max_silence: self.request.options.wait,
                 cancel: &self.context.cancel,
             };
@@ -228,7 +235,7 @@ impl JobDownload<'_> {
     }
 
     /// Fetches chunks until all are here. None when the job changed in a way that must be handled first.
-    async fn fetch_chunks(&self, token: &mut Option<IssuedToken>) -> anyhow::Result<Option<VerifiedFile>> {
+    async fn fetch_chunks(&self, token: &mut Option<IssuedToken>) -> anyhow::Result<Option<Fetched>> {
         let file = self.monitor.view().file().context("the job has no file")?;
         self.update_all(file, token).await?;
         // The job ended meanwhile.
@@ -267,7 +274,7 @@ impl JobDownload<'_> {
         };
         // Both are awaited to their ends: the `.part` file must be free before the next step.
         match tokio::join!(fetched, change) {
-            (Ok(file), None | Some(JobChange::Ended)) => Ok(Some(file)),
+            (Ok(file), None | Some(JobChange::Ended)) => Ok(Some(Fetched { file, epoch })),
             (Ok(_), Some(JobChange::DigestsWithdrawn)) => Ok(None),
             (Err(DownloadError::Interrupted), Some(_)) if !self.context.cancel.is_cancelled() => Ok(None),
             (Err(error), _) => Err(error.into()),
