@@ -276,6 +276,7 @@ mod tests {
         let (database, backup) = (config.database(), folder.path().join("backup"));
         Database::open(&database).await.unwrap().close().await;
         back_up(&backup, &config).await.unwrap();
+        remove_side_files(&database).unwrap();
         let wal = with_suffix(&database, "-wal");
         fs::write(&wal, b"pages").unwrap();
         // This is no file that could be removed.
