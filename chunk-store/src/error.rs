@@ -39,6 +39,9 @@ pub enum BlobError {
     /// The owner keeps the file's bytes, and neither serves nor extends them.
     #[error("the file is withheld: its bytes are kept and not served")]
     Withheld,
+    /// Bytes of the file lie on disk without a record; they are compared with the catalogue first.
+    #[error("stored bytes of the file are being compared with the catalogue")]
+    Unrecorded,
     /// The system reported an error.
     #[error(transparent)]
     Disk(#[from] io::Error),

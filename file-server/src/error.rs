@@ -110,6 +110,9 @@ fn blob_failed(error: &BlobError) -> Response {
             "The catalogue does not have the file",
             "its stored chunks are kept and not served",
         ),
+        BlobError::Unrecorded => {
+            unavailable("busy", "Stored bytes of the file are being checked", "try again, or use another server")
+        }
         BlobError::Disk(_) | BlobError::Records(_) if error.is_out_of_descriptors() => {
             DESCRIPTOR_FAULTS.failed(error);
             unavailable("exhausted", "This server has too many files open", "try again, or use another server")

@@ -52,6 +52,14 @@ pub(crate) struct BlobSizes {
     pub(crate) partial: Option<u64>,
 }
 
+/// An open blob without a record.
+#[derive(Debug)]
+pub(crate) struct Stray {
+    pub(crate) file: File,
+    /// Set if it has the name of a complete blob.
+    pub(crate) complete: bool,
+}
+
 /// Identity of a file on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Inode {
@@ -143,7 +151,7 @@ impl BlobDirectory {
         self.lock.as_ref().is_some_and(FolderLock::is_effective)
     }
 
-    /// Creates the file of a blob. The remains of an earlier attempt are replaced.
+    /// Creates the file of a blob. The remains of an earlier attempt are replaced, not truncated.
     pub(crate) fn create(&self, id: FileId, size: u64, allocation: Allocation) -> io::Result<()> {
         // Some file systems fill the disk before they notice that it is too small.
         if allocation == Allocation::Full && self.free_bytes()? < size {
@@ -151,7 +159,8 @@ impl BlobDirectory {
         }
         self.make_partial_folder()?;
         let path = self.partial_path(id);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
+        absent(fs::remove_file(&path))?;
+        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
         let created = match allocation {
             Allocation::Full => preallocate(&file, size),
             Allocation::Sparse => file.set_len(size),
@@ -264,10 +273,10 @@ impl BlobDirectory {
     }
 
     /// Opens a blob without a record to read it, a complete one first.
-    pub(crate) fn open_stray(&self, id: FileId) -> io::Result<Option<File>> {
+    pub(crate) fn open_stray(&self, id: FileId) -> io::Result<Option<Stray>> {
         match absent(File::open(self.final_path(id)))? {
-            Some(file) => Ok(Some(file)),
-            None => absent(File::open(self.partial_path(id))),
+            Some(file) => Ok(Some(Stray { file, complete: true })),
+            None => Ok(absent(File::open(self.partial_path(id)))?.map(|file| Stray { file, complete: false })),
         }
     }
 

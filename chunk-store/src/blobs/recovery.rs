@@ -40,7 +40,10 @@ fn put_in_place(directory: &BlobDirectory, record: &BlobRecord) -> std::io::Resu
     match (found.complete, found.partial) {
         // The crash came between the record and the rename.
         (None, partial) if partial == size && record.root.is_some() => directory.complete(record.id).map(|()| true),
-        (complete, _) if complete == size && record.root.is_some() => Ok(true),
+        // What was begun beside it would be opened in its place.
+        (complete, _) if complete == size && record.root.is_some() => {
+            directory.remove_partial(record.id).map(|()| true)
+        }
         // The crash came between the withdrawal of a chunk and the move.
         (complete, None) if complete == size => directory.reopen(record.id).map(|()| true),
         (_, partial) if partial == size => Ok(record.root.is_none()),

@@ -29,12 +29,16 @@ impl BlobStore {
     /// # Errors
     /// When the bytes cannot be removed.
     pub async fn remove_before_record(&self, id: FileId) -> Result<(), BlobError> {
-        let _opening = self.lock_opening().await;
+        let opening = self.lock_opening().await;
         if let Some(blob) = self.open_blobs().remove(id) {
             blob.mark_lost();
         }
         let directory = self.directory().clone();
-        if run_blocking(move || directory.remove(id)).await? {
+        let removed = run_blocking(move || {
+            let _opening = opening;
+            directory.remove(id)
+        });
+        if removed.await? {
             tracing::info!(file = %id, "Removed file {id} before its record, as the volume is full");
         }
         Ok(())
@@ -64,16 +68,20 @@ impl BlobStore {
     }
 
     async fn try_remove(&self, id: FileId) -> Result<(), BlobError> {
-        let _opening = self.lock_opening().await;
+        let opening = self.lock_opening().await;
         if self.records().file(id).await?.is_some() {
-            // It was made anew meanwhile; the old bytes were truncated, or go when the new ones are complete.
+            // It was made anew meanwhile; the old bytes were replaced, or go when the new ones are complete.
             return Ok(());
         }
         if let Some(blob) = self.open_blobs().remove(id) {
             blob.mark_deleted();
         }
         let directory = self.directory().clone();
-        if run_blocking(move || directory.remove(id)).await? {
+        let removed = run_blocking(move || {
+            let _opening = opening;
+            directory.remove(id)
+        });
+        if removed.await? {
             tracing::info!(file = %id, "Removed file {id}");
         }
         Ok(())

@@ -3,7 +3,7 @@
 use std::{fs::File, io, sync::Arc};
 
 use lifecycle::data_folder::FolderReplaced;
-use tokio::sync::MutexGuard;
+use tokio::sync::{MutexGuard, OwnedMutexGuard};
 use wire::{ChunkIndex, ChunkLayout, FileId};
 
 use super::{
@@ -40,7 +40,7 @@ pub struct BlobStore {
     open: OpenBlobs,
     removals: PendingRemovals,
     /// Held while a blob is opened, made or removed: no file has two blobs in memory.
-    opening: tokio::sync::Mutex<()>,
+    opening: Arc<tokio::sync::Mutex<()>>,
     /// Held while chunks are committed, and while they are withdrawn: the two must not mix.
     accounting: tokio::sync::Mutex<()>,
     commits: CommitSender,
@@ -73,7 +73,7 @@ impl BlobStore {
             metrics: options.metrics,
             open: OpenBlobs::new(options.max_open_blobs),
             removals: PendingRemovals::default(),
-            opening: tokio::sync::Mutex::default(),
+            opening: Arc::default(),
             accounting: tokio::sync::Mutex::default(),
             commits,
             scrub_queue: ScrubQueue::default(),
@@ -102,16 +102,17 @@ impl BlobStore {
     ///
     /// # Errors
     /// See [`Self::find_or_create_with`].
-    pub async fn find_or_create(&self, id: FileId, layout: ChunkLayout) -> Result<Arc<Blob>, BlobError> {
+    pub async fn find_or_create(self: &Arc<Self>, id: FileId, layout: ChunkLayout) -> Result<Arc<Blob>, BlobError> {
         self.find_or_create_with(id, layout, Allocation::Full).await
     }
 
     /// Returns the blob of a file; makes it when there is none.
     ///
     /// # Errors
-    /// When the file is stored with another layout, was deleted, is withheld, or when the volume has no space for it.
+    /// When the file is stored with another layout or without a record, was deleted, is withheld, or when the volume has no
+    /// space for it.
     pub async fn find_or_create_with(
-        &self,
+        self: &Arc<Self>,
         id: FileId,
         layout: ChunkLayout,
         allocation: Allocation,
@@ -119,13 +120,28 @@ impl BlobStore {
         if let Some(blob) = self.open.get(id) {
             return blob.with_layout(layout);
         }
-        let _opening = self.opening.lock().await;
+        let opening = self.lock_opening().await;
         if let Some(blob) = self.load(id).await? {
             return blob.with_layout(layout);
         }
         if self.records.is_withheld(id).await? {
             return Err(BlobError::Withheld);
         }
+        if self.is_unrecorded(id) {
+            return Err(BlobError::Unrecorded);
+        }
+        // A task of its own: a requester that no longer waits must not leave a file without a record, nor release the lock
+        // while the disk still works on the file.
+        let store = self.clone();
+        let creating = tokio::spawn(async move {
+            let _opening = opening;
+            store.create(id, layout, allocation).await
+        });
+        creating.await.map_err(io::Error::other)?
+    }
+
+    /// Creates a blob and its record. The caller holds `opening`.
+    async fn create(&self, id: FileId, layout: ChunkLayout, allocation: Allocation) -> Result<Arc<Blob>, BlobError> {
         let directory = self.directory.clone();
         let permit = self.disk.write().await?;
         run_blocking(move || {
@@ -133,9 +149,12 @@ impl BlobStore {
             directory.create(id, layout.size(), allocation)
         })
         .await?;
-        if !self.records.add_file(id, layout).await? {
+        let added = self.records.add_file(id, layout).await;
+        if !matches!(added, Ok(true)) {
             let directory = self.directory.clone();
-            run_blocking(move || directory.remove(id).map(drop)).await?;
+            let removed = run_blocking(move || directory.remove_partial(id)).await;
+            added?;
+            removed?;
             return Err(BlobError::Deleted);
         }
         tracing::info!(file = %id, size = layout.size(), "Receiving file {id}");
@@ -232,9 +251,10 @@ impl BlobStore {
         &self.disk
     }
 
-    /// Waits for the right to open, make or remove blobs.
-    pub(crate) async fn lock_opening(&self) -> MutexGuard<'_, ()> {
-        self.opening.lock().await
+    /// Waits for the right to open, make or remove blobs. A step that changes names on disk takes it along: the step goes on
+    /// when its caller no longer waits.
+    pub(crate) async fn lock_opening(&self) -> OwnedMutexGuard<()> {
+        self.opening.clone().lock_owned().await
     }
 
     /// Waits for the right to commit or withdraw chunks.

@@ -1,11 +1,11 @@
 //! Blobs without a record, which a lost database leaves: their chunks are compared with digests from elsewhere, and those
 //! that match are recorded. No byte is written.
 
-use std::{fs::File, io, os::unix::fs::FileExt as _};
+use std::{io, os::unix::fs::FileExt as _};
 
 use wire::{ChunkLayout, Digest, FileId, Hasher};
 
-use crate::{BlobError, BlobStore, RecordedChunk, StoredFile, run_blocking};
+use crate::{BlobError, BlobStore, RecordedChunk, StoredFile, blobs::directory::Stray, run_blocking};
 
 /// A blob without a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct Adoption {
 
 /// Intact chunks of a blob.
 struct Contents {
+    /// Set if the blob has the name of a complete one.
+    complete: bool,
     chunks: Vec<RecordedChunk>,
     /// SHA-256 of the whole, if all chunks are intact.
     sha256: Option<Digest>,
@@ -107,11 +109,15 @@ impl BlobStore {
     ) -> Result<Option<Adoption>, BlobError> {
         let directory = self.directory().clone();
         let read = run_blocking(move || {
-            let Some(file) = directory.open_stray(id)? else { return Ok(None) };
-            if file.metadata()?.len() == layout.size() { read(&file, layout, accept).map(Some) } else { Ok(None) }
+            let Some(stray) = directory.open_stray(id)? else { return Ok(None) };
+            if stray.file.metadata()?.len() == layout.size() {
+                read(&stray, layout, accept).map(Some)
+            } else {
+                Ok(None)
+            }
         });
-        let Some(Contents { chunks, sha256 }) = read.await? else { return Ok(None) };
-        let _opening = self.lock_opening().await;
+        let Some(Contents { complete, chunks, sha256 }) = read.await? else { return Ok(None) };
+        let opening = self.lock_opening().await;
         if self.records().file(id).await?.is_some() {
             return Ok(None);
         }
@@ -122,7 +128,16 @@ impl BlobStore {
         }
         let directory = self.directory().clone();
         // A move that is interrupted here is repeated by the next start.
-        let place = run_blocking(move || if sha256.is_some() { directory.complete(id) } else { directory.reopen(id) });
+        let place = run_blocking(move || {
+            let _opening = opening;
+            match (complete, sha256.is_some()) {
+                // The bytes that were read are under the final name: what lies beside them counts for nothing.
+                (true, true) => directory.remove_partial(id),
+                (true, false) => directory.reopen(id),
+                (false, true) => directory.complete(id),
+                (false, false) => Ok(()),
+            }
+        });
         place.await?;
         self.unrecorded_blobs().remove(id);
         self.events().notify_changed();
@@ -132,14 +147,14 @@ impl BlobStore {
 }
 
 /// Reads a blob, and returns the chunks whose digest is accepted. A chunk that cannot be read is not.
-fn read(file: &File, layout: ChunkLayout, accept: impl Fn(usize, Digest) -> bool) -> io::Result<Contents> {
+fn read(stray: &Stray, layout: ChunkLayout, accept: impl Fn(usize, Digest) -> bool) -> io::Result<Contents> {
     let (mut whole, mut chunks) = (Hasher::new(), Vec::new());
     let mut buffer = vec![0; usize::try_from(layout.chunk_size().min(layout.size())).map_err(io::Error::other)?];
     for (n, chunk) in layout.chunks().enumerate() {
         let bytes = layout.bytes_of(chunk);
         let len = usize::try_from(bytes.end - bytes.start).map_err(io::Error::other)?;
         let space = buffer.get_mut(..len).unwrap_or_default();
-        if file.read_exact_at(space, bytes.start).is_err() {
+        if stray.file.read_exact_at(space, bytes.start).is_err() {
             continue;
         }
         whole.update(space);
@@ -149,5 +164,5 @@ fn read(file: &File, layout: ChunkLayout, accept: impl Fn(usize, Digest) -> bool
         }
     }
     let is_whole = u32::try_from(chunks.len()).is_ok_and(|found| found == layout.count());
-    Ok(Contents { chunks, sha256: is_whole.then(|| whole.finish()) })
+    Ok(Contents { complete: stray.complete, chunks, sha256: is_whole.then(|| whole.finish()) })
 }

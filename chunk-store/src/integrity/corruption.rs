@@ -55,7 +55,7 @@ impl BlobStore {
     /// # Errors
     /// When the disk or the records cannot be read or written.
     pub async fn drop_if_lost(&self, id: FileId) -> Result<bool, BlobError> {
-        let _opening = self.lock_opening().await;
+        let opening = self.lock_opening().await;
         // Everything seems to be gone while the folder's disk is: that is no loss.
         self.check_folder().await?;
         let Some(record) = self.records().file(id).await? else { return Ok(false) };
@@ -71,7 +71,11 @@ impl BlobStore {
         self.records().record_loss(id).await?;
         self.events().notify_changed();
         let directory = self.directory().clone();
-        run_blocking(move || directory.remove(id)).await?;
+        let remove = run_blocking(move || {
+            let _opening = opening;
+            directory.remove(id)
+        });
+        remove.await?;
         self.events().notify_missing();
         Ok(true)
     }
