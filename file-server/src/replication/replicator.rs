@@ -23,6 +23,7 @@ use transfer::{
 use wire::{ChunkSet, Digest, FileId};
 
 use super::{
+    replica_standing::{NextStep, ReplicaStanding},
     replication_error::ReplicationError,
     source_tracker::{SourceTracker, TrackedFile, apply_rate_limits},
 };
@@ -210,15 +211,25 @@ impl Replicator {
             manifest.chunks.iter().copied().collect::<Option<_>>().ok_or(ReplicationError::Unpublished)?;
         let blob = state.blobs.find_or_create(file, layout).await?;
         self.withdraw_other_chunks(file, &blob, &digests).await?;
-        // A decision taken while the blob was being created must not be undone by it.
-        if !state.db.is_wanted(file).await? {
-            state.db.remove_file(file).await?;
-            state.blobs.remove(vec![file]).await;
-            return Err(ReplicationError::Unwanted);
-        }
         let held = blob.progress().0;
-        if held.covers(0..layout.count()) {
-            return Ok(());
+        let standing = ReplicaStanding {
+            is_dropped: state.db.is_dropped(file).await?,
+            is_complete: held.covers(0..layout.count()),
+            is_wanted: state.db.is_wanted(file).await?,
+        };
+        match standing.next_step() {
+            NextStep::Remove => {
+                state.db.remove_file(file).await?;
+                state.blobs.remove(vec![file]).await;
+                return Err(ReplicationError::Unwanted);
+            }
+            NextStep::Keep => return Ok(()),
+            NextStep::Reconcile => {
+                state.db.question_file(file).await?;
+                state.open_questions.notify_one();
+                return Err(ReplicationError::Unwanted);
+            }
+            NextStep::Fetch => {}
         }
         tracing::info!(%file, held = held.len(), chunks = layout.count(), "Fetching the missing chunks of file {file}");
         let tracked = TrackedFile { file, layout };
