@@ -16,6 +16,7 @@ use super::{
     stored_files::drop_file,
     to_sql,
     tokens::{put_grant, put_revocation},
+    url_fetches,
 };
 
 /// Position up to which this server has read each stream.
@@ -208,9 +209,13 @@ async fn store_event(
         EventPayload::ReplicaRemoved { file } => assign(transaction, *file, event.seq, "removed", effects).await?,
         EventPayload::ReplicaAssigned { file } => {
             reconciliation::mark_known(transaction, *file).await?;
+            url_fetches::detach_complete(transaction, *file).await?;
             assign(transaction, *file, event.seq, "assigned", effects).await?;
         }
-        EventPayload::FilePublished { file, .. } => reconciliation::mark_known(transaction, *file).await?,
+        EventPayload::FilePublished { file, .. } => {
+            reconciliation::mark_known(transaction, *file).await?;
+            url_fetches::detach(transaction, *file).await?;
+        }
         // A hint is acted upon while it is fresh, and not stored.
         EventPayload::SpansWaiting { .. } | EventPayload::Unknown => {}
     }

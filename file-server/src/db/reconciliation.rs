@@ -269,4 +269,32 @@ mod tests {
         assert!(!store.is_orphaned(unknown).await.unwrap());
         store.close().await;
     }
+
+    #[tokio::test]
+    async fn a_published_file_of_a_job_is_kept_when_a_restored_catalogue_does_not_have_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Database::open(&folder.path().join("db")).await.unwrap();
+        let file = FileId::new();
+        let layout = wire::ChunkLayout::of(5).unwrap();
+        assert!(store.add_file(file, layout).await.unwrap());
+        store.add_job_file(file, wire::JobId::new()).await.unwrap();
+        let (epoch, digest) = (Epoch::new(), wire::Digest::of(b"bytes"));
+        let payload = EventPayload::FilePublished {
+            file,
+            size: layout.size(),
+            chunk_size: layout.chunk_size(),
+            root: digest,
+            sha256: digest,
+        };
+        let event =
+            Event { schema: SCHEMA, epoch, stream: Stream::All, prev: 0, seq: 1, at: Timestamp::UNIX_EPOCH, payload };
+        let batch = EventBatch { epoch, events: &[event], cursors: BTreeMap::new(), is_snapshot: true };
+        store.apply(&batch).await.unwrap();
+        let asked = store.open_questions(10).await.unwrap();
+        let answer = ReconcileAnswer { unknown: vec![file], ..ReconcileAnswer::default() };
+        let settled = store.settle(&asked, &answer).await.unwrap();
+        assert_eq!(settled, Settlement { orphaned: vec![file], ..Settlement::default() });
+        assert!(store.file(file).await.unwrap().is_some());
+        store.close().await;
+    }
 }

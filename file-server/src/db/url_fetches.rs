@@ -1,5 +1,6 @@
 //! Files whose spans this server fetches from URLs, for jobs.
 
+use sqlx::{Sqlite, Transaction};
 use wire::{FileId, JobId};
 
 use super::{Database, DatabaseError, Durability, bytes_column};
@@ -40,4 +41,21 @@ impl Database {
             .map(|row| Ok(JobFile { file: bytes_column(row, "file")?, job: bytes_column(row, "job")? }))
             .collect()
     }
+}
+
+/// Records that a file is published: it does not go with its job any more.
+pub(super) async fn detach(transaction: &mut Transaction<'_, Sqlite>, id: FileId) -> Result<(), DatabaseError> {
+    let sql = sqlx::query("delete from fetched where file = ?").bind(id.as_bytes().as_slice());
+    sql.execute(&mut **transaction).await?;
+    Ok(())
+}
+
+/// The same for a file that is assigned, if it is complete: its job fetches nothing more.
+pub(super) async fn detach_complete(
+    transaction: &mut Transaction<'_, Sqlite>,
+    id: FileId,
+) -> Result<(), DatabaseError> {
+    let sql = "delete from fetched where file in (select id from file where id = ? and root is not null)";
+    sqlx::query(sql).bind(id.as_bytes().as_slice()).execute(&mut **transaction).await?;
+    Ok(())
 }
