@@ -17,8 +17,10 @@ use crate::{config::Replication, db::scrub_progress::ScrubProgress, state::AppSt
 
 /// Time between two searches for lost blobs. Cheap: names and sizes only.
 const LOOKUP_INTERVAL: Duration = Duration::from_secs(10);
-/// Pause after a failure of the disk or the database.
+/// Pause after a failure of the database.
 const FAILURE_PAUSE: Duration = Duration::from_secs(10);
+/// Time until a file is tried again whose verification failed.
+const FILE_RETRY_PAUSE: Duration = Duration::from_secs(60);
 
 /// Verifies everything stored, in rounds.
 #[derive(Debug)]
@@ -94,12 +96,16 @@ impl Scrubber {
 
     /// Does one thing.
     async fn work(&self, last_lookup: &mut Instant) -> Result<(), BlobError> {
-        let progress = self.state.db.scrub_progress().await?;
-        let queued = self.state.blobs.scrub_queue().pop();
+        let stored = self.state.db.scrub_progress().await?;
+        let progress = not_after(stored, self.state.clock.now());
+        if progress != stored {
+            self.state.db.set_scrub_progress(progress).await?;
+        }
+        let queued = self.state.blobs.scrub_queue().pop(Instant::now());
         match self.next_task(queued, progress, last_lookup.elapsed()) {
             Task::VerifyQueued(file) => {
                 tracing::info!(%file, "Verifying file {file}: a read of it failed, or another file lies under its name");
-                self.verifier.verify(file).await.inspect_err(|_| self.state.blobs.scrub_queue().push(file))
+                self.verify_or_defer(file).await
             }
             Task::FindLost => {
                 *last_lookup = Instant::now();
@@ -118,6 +124,17 @@ impl Scrubber {
                 Ok(())
             }
         }
+    }
+
+    /// Verifies a file. One that the disk does not return in time is tried again later, and does not hold up the others.
+    async fn verify_or_defer(&self, file: FileId) -> Result<(), BlobError> {
+        let Err(error) = self.verifier.verify(file).await else { return Ok(()) };
+        self.state.blobs.scrub_queue().defer(file, Instant::now() + FILE_RETRY_PAUSE);
+        if !matches!(error, BlobError::DiskTimeout | BlobError::Disk(_)) {
+            return Err(error);
+        }
+        tracing::warn!(%file, %error, "File {file} cannot be verified now; trying again in a minute");
+        Ok(())
     }
 
     fn next_task(&self, queued: Option<FileId>, progress: ScrubProgress, since_lookup: Duration) -> Task {
@@ -145,7 +162,7 @@ impl Scrubber {
         };
         let next = match db.note(db.file_after(progress.file).await)? {
             Some(file) => {
-                self.verifier.verify(file).await?;
+                self.verify_or_defer(file).await?;
                 ScrubProgress { file: Some(file), ..progress }
             }
             None => {
@@ -155,6 +172,13 @@ impl Scrubber {
         };
         Ok(db.set_scrub_progress(next).await?)
     }
+}
+
+/// Returns the progress without times in the future, which a clock that was ahead has left: with them no round would be due
+/// until then.
+fn not_after(progress: ScrubProgress, now: Timestamp) -> ScrubProgress {
+    let clamp = |at: Option<Timestamp>| at.map(|at| at.min(now));
+    ScrubProgress { done_at: clamp(progress.done_at), begun_at: clamp(progress.begun_at), ..progress }
 }
 
 /// Returns the time until a file is to be verified: none while a round runs.
@@ -182,6 +206,9 @@ mod tests {
         assert_eq!(until_due(rests, day, later(6)), day * 3 / 4);
         assert_eq!(until_due(rests, day, later(25)), Duration::ZERO);
         assert_eq!(until_due(rests, day, done - SignedDuration::from_hours(1)), day, "time that went back");
+        let ahead = ScrubProgress { done_at: Some(later(1000)), ..rests };
+        let clamped = not_after(ahead, done);
+        assert_eq!(until_due(clamped, day, later(25)), Duration::ZERO, "a clock that was ahead at the first start");
         let runs = ScrubProgress { begun_at: Some(later(1)), ..rests };
         assert_eq!(until_due(runs, day, later(1)), Duration::ZERO);
     }
