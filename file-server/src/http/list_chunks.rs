@@ -6,7 +6,7 @@ use axum::{
     Json,
     extract::{Request, State},
 };
-use chunk_store::BlobError;
+use chunk_store::{BlobError, with_disk_timeout};
 use http_front::{
     extract::Path,
     openapi::{Conflict, NotHeld},
@@ -34,17 +34,18 @@ pub(super) async fn list_chunks(
     let blob = match access.grant.purpose {
         // An empty file has no chunk whose arrival could complete it, so this request does.
         GrantPurpose::Upload { size: 0, chunk_size, .. } => {
-            Some(state.blobs.find_or_create(access.file, ChunkLayout::checked(0, chunk_size)?).await?)
+            let layout = ChunkLayout::checked(0, chunk_size)?;
+            Some(with_disk_timeout(state.blobs.find_or_create(access.file, layout)).await?)
         }
         GrantPurpose::Upload { size, chunk_size, .. } => {
             let layout = ChunkLayout::checked(size, chunk_size)?;
-            let blob = state.blobs.find(access.file).await?;
+            let blob = with_disk_timeout(state.blobs.find(access.file)).await?;
             if blob.as_ref().is_some_and(|blob| blob.layout() != layout) {
                 return Err(BlobError::LayoutConflict.into());
             }
             blob
         }
-        GrantPurpose::Download => Some(state.blobs.find(access.file).await?.ok_or(Error::NotHere)?),
+        GrantPurpose::Download => Some(with_disk_timeout(state.blobs.find(access.file)).await?.ok_or(Error::NotHere)?),
     };
     // An upload that resumes leaves out what is listed.
     state.blobs.check_folder().await.map_err(BlobError::from)?;
