@@ -65,7 +65,7 @@ impl UserClient {
     /// # Errors
     /// [`InfoError`](crate::InfoError); status 409 when the file is published.
     pub async fn remove_upload(&self, id: FileId) -> Result<()> {
-        let request = self.transport.request(Method::DELETE, &format!("v1/files/{id}?state=uploading"));
-        self.transport.send(request).await.map(drop)
+        let request = self.transport.request(Method::DELETE, &format!("v1/files/{id}"));
+        self.transport.send(request.query(&[("state", "uploading")])).await.map(drop)
     }
 }

@@ -127,7 +127,7 @@ async fn an_unrelated_file_of_the_same_name_is_repaired_only_if_the_published_fi
     let cluster = Cluster::start(&Plan::zones(&["eu"])).await?;
     let path = file(&cluster, "a.bin", 1, 2 * MIB + 5)?;
     let right = std::fs::read(&path)?;
-    let id = cluster.publish(&path, &[]).await?;
+    let id = cluster.publish(&path, &["--quorum", "1"]).await?;
     let mut damaged = right.clone();
     damaged[0] ^= 1;
     for unrelated in [vec![7; right.len()], right[..right.len() - 1].to_vec(), b"notes".to_vec()] {

@@ -140,5 +140,5 @@ pub(super) async fn abandon(info: &UserClient, file: FileId) {
 }
 
 fn report_published(file: FileId) {
-    tracing::warn!(%file, "an earlier run published this path as {file}; remove that file if you do not need it");
+    status(&format!("An earlier run published this path as {file}; remove that file if you do not need it."));
 }
