@@ -146,6 +146,8 @@ impl Node {
         }
         let held = self.held(file, &token).await;
         assert_eq!(held.root, Some(Digest::root_of(&bytes.chunks(chunk_size).map(Digest::of).collect::<Vec<_>>())));
+        // Otherwise a report from before the first chunk would look like one of a removal.
+        info.wait_until(|received| received.reports.get(&file).is_some_and(|report| report.root.is_some())).await;
         file
     }
 }
