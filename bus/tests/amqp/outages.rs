@@ -131,3 +131,30 @@ async fn a_limit_of_the_virtual_host_is_told_as_such() {
     task.await.unwrap().unwrap();
     publisher.stop().await;
 }
+
+#[tokio::test]
+async fn a_wrong_password_shows_in_the_state_and_nowhere_as_text() {
+    let uri = VirtualHost::new().await.unwrap().uri_of("guest", "s3cret");
+    let publisher = Publisher::start(&uri);
+    let mut state = publisher.bus.publishing();
+    let failed = time::timeout(Duration::from_secs(30), state.wait_for(|state| state.error.is_some())).await;
+    let said = format!("{:?} {:?}", failed.unwrap().unwrap(), publisher.bus);
+    assert!(said.contains("ACCESS_REFUSED") && !said.contains("s3cret"), "{said}");
+    publisher.stop().await;
+}
+
+#[tokio::test]
+async fn a_silent_broker_accumulates_no_threads() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("amqp://{}", listener.local_addr().unwrap());
+    let publisher = Publisher::start(&uri);
+    let (mut first, _) = listener.accept().await.unwrap();
+    // The attempt is abandoned: its socket ends, and with it the thread that reads from it.
+    let mut greeting = Vec::new();
+    let ended = tokio::io::AsyncReadExt::read_to_end(&mut first, &mut greeting);
+    time::timeout(Duration::from_secs(20), ended).await.expect("hung up").unwrap();
+    assert_eq!(greeting, b"AMQP\x00\x00\x09\x01");
+    let mut state = publisher.bus.publishing();
+    state.wait_for(|state| state.error.as_deref().is_some_and(|error| error.contains("handshake"))).await.unwrap();
+    publisher.stop().await;
+}

@@ -1,14 +1,13 @@
 //! The folders that hold blobs. Every name in them is a file's id, so that nothing from outside becomes a path.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io,
     ops::Range,
-    os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
 use lifecycle::{
     data_folder::{DataFolder, FolderReplaced, FolderWatch},
     folder_lock::{FolderLock, LOCK_FILE_NAME},
@@ -16,10 +15,11 @@ use lifecycle::{
 use rustix::fs::FallocateFlags;
 use wire::FileId;
 
-use crate::{
-    Reserve,
-    volume::ballast::{BALLAST_BYTES, Ballast},
-};
+use self::folders::{absent, create_folder, ids, preallocate, sync_folder};
+use crate::{Reserve, volume::ballast::Ballast};
+
+mod folders;
+mod space;
 
 /// Space that a new blob takes at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,12 +71,6 @@ impl Inode {
     pub(crate) fn of(found: &fs::Metadata) -> Self {
         Self { device: found.dev(), number: found.ino() }
     }
-}
-
-/// Bytes of the volume that are free, and those of them that stay free.
-struct VolumeSpace {
-    free: u64,
-    reserved: u64,
 }
 
 impl BlobDirectory {
@@ -303,51 +297,6 @@ impl BlobDirectory {
         Ok(found)
     }
 
-    /// Returns the bytes that can still be stored above the reserve.
-    ///
-    /// # Errors
-    /// When the volume's free space cannot be read.
-    pub fn free_bytes(&self) -> io::Result<u64> {
-        let space = self.space()?;
-        Ok(space.free.saturating_sub(space.reserved))
-    }
-
-    /// Returns true if less space is free than the reserve.
-    pub(crate) fn is_below_reserve(&self) -> io::Result<bool> {
-        let space = self.space()?;
-        Ok(space.free < space.reserved)
-    }
-
-    fn space(&self) -> io::Result<VolumeSpace> {
-        // The folders may have been removed; the lock is on the same file system and is open.
-        let found = rustix::fs::fstatvfs(&self.volume_file)?;
-        let of = |blocks: u64| blocks.saturating_mul(found.f_frsize);
-        Ok(VolumeSpace { free: of(found.f_bavail), reserved: self.reserve.of(of(found.f_blocks)) })
-    }
-
-    /// Sets space aside for removals, where there is plenty.
-    pub(crate) fn set_ballast_aside(&self) -> io::Result<()> {
-        self.check_io()?;
-        self.ballast.set_aside(self.space()?.free)
-    }
-
-    /// Gives up the space that was set aside for removals; false when there was none.
-    ///
-    /// # Errors
-    /// When it cannot be given up.
-    pub fn release_ballast(&self) -> io::Result<bool> {
-        self.check_io()?;
-        self.ballast.release()
-    }
-
-    /// Gives up the space that was set aside if next to nothing is free: a database opens only with some.
-    ///
-    /// # Errors
-    /// When the volume's free space cannot be read, or the space not be given up.
-    pub fn release_ballast_if_full(&self) -> io::Result<bool> {
-        Ok(self.space()?.free < BALLAST_BYTES / 2 && self.release_ballast()?)
-    }
-
     /// Writes and syncs a few bytes.
     pub(crate) fn probe(&self) -> io::Result<()> {
         self.make_partial_folder()?;
@@ -374,45 +323,4 @@ impl BlobDirectory {
         let shard = name.get(name.len().saturating_sub(2)..).unwrap_or("00").to_owned();
         self.files.join(shard).join(name)
     }
-}
-
-fn create_folder(path: &Path) -> anyhow::Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o750)
-        .create(path)
-        .with_context(|| format!("cannot make the folder {}", path.display()))
-}
-
-/// Reserves the space now, so that a full disk is noticed here and not in the middle of a chunk.
-fn preallocate(file: &File, size: u64) -> io::Result<()> {
-    if size == 0 {
-        return Ok(());
-    }
-    match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size) {
-        Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(size),
-        other => Ok(other?),
-    }
-}
-
-fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
-/// Turns "not found" into `None`.
-fn absent<T>(result: io::Result<T>) -> io::Result<Option<T>> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Returns the ids among the names in a folder.
-fn ids(folder: &Path) -> io::Result<Vec<FileId>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        found.extend(entry?.file_name().to_str().and_then(|name| name.parse::<FileId>().ok()));
-    }
-    Ok(found)
 }

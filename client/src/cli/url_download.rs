@@ -158,7 +158,7 @@ mod tests {
     use crate::cli::{Command, CommandLine, with_default_command};
 
     /// Each option of a URL, as it is written.
-    const OPTIONS: [(&str, &[&str]); 13] = [
+    const FETCH_OPTIONS: [(&str, &[&str]); 13] = [
         ("sha256", &["--sha256", "0000000000000000000000000000000000000000000000000000000000000000"]),
         ("at", &["--at", "2030-01-31T22:30:00Z"]),
         ("after", &["--in", "2h"]),
@@ -173,7 +173,7 @@ mod tests {
         ("origin_allow", &["--origin-allow", "10.0.0.0/8"]),
         ("origin_timeout", &["--origin-timeout", "7s"]),
     ];
-    const URL: &str = "https://example.org/x";
+    const SAMPLE_URL: &str = "https://example.org/x";
 
     fn parse(command: Option<&str>, args: &[&str]) -> Command {
         let line = ["ddm-client"].into_iter().chain(command).chain(args.iter().copied()).map(OsString::from).collect();
@@ -190,9 +190,9 @@ mod tests {
 
     #[test]
     fn every_option_of_a_url_means_the_same_however_the_url_is_downloaded() {
-        let unset = format!("{:?}", url_options(Some("fetch"), &[URL]));
-        for (id, args) in OPTIONS {
-            let args = [args, &[URL]].concat();
+        let unset = format!("{:?}", url_options(Some("fetch"), &[SAMPLE_URL]));
+        for (id, args) in FETCH_OPTIONS {
+            let args = [args, &[SAMPLE_URL]].concat();
             let fetched = format!("{:?}", url_options(Some("fetch"), &args));
             assert_ne!(fetched, unset, "{id}");
             for command in [Some("get"), None] {
@@ -212,7 +212,7 @@ mod tests {
         };
         let (fetch, get) = (known("fetch", false), known("get", false));
         assert_eq!(fetch.difference(&get).collect::<Vec<_>>(), Vec::<&String>::new());
-        let table: BTreeSet<String> = OPTIONS.iter().map(|(id, _)| (*id).to_owned()).collect();
+        let table: BTreeSet<String> = FETCH_OPTIONS.iter().map(|(id, _)| (*id).to_owned()).collect();
         let general = ["output", "partial_dir", "wait", "replace", "quiet"].map(str::to_owned);
         let general = BTreeSet::from(general);
         assert_eq!(fetch.difference(&general).cloned().collect::<BTreeSet<_>>(), table, "the table names every option");
@@ -225,10 +225,12 @@ mod tests {
 
     #[test]
     fn the_shorter_names_of_worker_options_stay() {
-        let Command::Fetch(fetch) = parse(None, &["--connections", "4", "--zones", "eu", URL]) else { panic!("fetch") };
+        let Command::Fetch(fetch) = parse(None, &["--connections", "4", "--zones", "eu", SAMPLE_URL]) else {
+            panic!("fetch")
+        };
         assert_eq!(fetch.url.settings.origin_connections, Some(4));
         assert_eq!(fetch.url.settings.worker_zones, Some(vec!["eu".parse().unwrap()]));
-        let Command::Get(get) = parse(Some("get"), &["--connections", "5", URL]) else { panic!("get") };
+        let Command::Get(get) = parse(Some("get"), &["--connections", "5", SAMPLE_URL]) else { panic!("get") };
         assert_eq!((get.connections, get.url.settings.origin_connections), (5, None));
     }
 }

@@ -120,7 +120,7 @@ pub(super) struct JobRate {
 
 impl JobRate {
     /// Time over which the mean is taken.
-    const WINDOW: Duration = Duration::from_secs(5);
+    const RATE_WINDOW: Duration = Duration::from_secs(5);
 
     /// Replaces the engine's rate, which covers single requests.
     pub(super) fn correct(&mut self, snapshot: &mut Snapshot, now: Instant) {
@@ -128,7 +128,7 @@ impl JobRate {
             return;
         }
         self.seen.push_back((now, snapshot.bytes_done));
-        while self.seen.get(1).is_some_and(|(at, _)| now.saturating_duration_since(*at) >= Self::WINDOW) {
+        while self.seen.get(1).is_some_and(|(at, _)| now.saturating_duration_since(*at) >= Self::RATE_WINDOW) {
             self.seen.pop_front();
         }
         let (since, before) = self.seen.front().copied().unwrap_or((now, snapshot.bytes_done));

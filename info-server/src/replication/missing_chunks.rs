@@ -89,7 +89,8 @@ mod tests {
 
     fn replica(wanted: Option<bool>, runs: &[(u32, u32)], root: Option<Digest>) -> ReplicaRecord {
         let runs = runs.iter().map(|(start, end)| *start..*end).collect();
-        ReplicaRecord { server: "eu-1".parse().unwrap(), wanted, runs, root, reported: true, dropped: ChunkSet::new() }
+        let (server, dropped) = ("eu-1".parse().unwrap(), ChunkSet::new());
+        ReplicaRecord { server, wanted, runs, root, sha256: None, reported: true, dropped }
     }
 
     fn found(replicas: &[(ReplicaRecord, bool)]) -> Option<MissingChunks> {
@@ -121,6 +122,7 @@ mod tests {
         assert_eq!(found(&[(silent.clone(), true)]), None, "nothing is known");
         assert_eq!(found(&[(silent, true), (without(3), true)]), expected(3..4, 3..4));
     }
+
     #[test]
     fn the_causes_that_are_known_are_named_by_server() {
         let named = |name: &str, runs: &[(u32, u32)], dropped: Range<u32>| ReplicaRecord {

@@ -12,8 +12,8 @@ use http_front::extract::{Path, Query};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use wire::{
-    FileId, Zone,
-    catalogue::{FileDetails, Location},
+    Digest, FileId, Zone,
+    catalogue::{FileDetails, FileSummary, Location},
 };
 
 use crate::{
@@ -70,10 +70,9 @@ pub(crate) async fn show_file(
         None
     };
     let missing = replicas.missing(file.layout);
-    let mut summary = summary(file, u32::try_from(replicas.complete())?);
-    if summary.sha256.is_some() && !state.db.disputed(&[id]).await?.is_empty() {
-        summary.sha256 = None;
-    }
+    let summary = summary(file, u32::try_from(replicas.complete())?);
+    let is_undisputed = |claimed: &Digest| replicas.digest_conflicts(*claimed).next().is_none();
+    let summary = FileSummary { sha256: summary.sha256.filter(is_undisputed), ..summary };
     Ok((NO_STORE, axum::Json(FileDetails { summary, root, locations, download, pull_limits, missing })))
 }
 

@@ -55,7 +55,7 @@ pub(crate) async fn show_metalink(
         replicas.servers().iter().filter(is_complete).map(|replica| &replica.server.id).collect();
     let mut sources = replicas.locations(Requester::Person(zone.as_ref()), &state.zone_costs)?;
     sources.retain(|source| complete.contains(&source.server));
-    let disputed = !state.db.digest_conflicts(id).await?.is_empty();
+    let disputed = replicas.digest_conflicts(content.sha256).next().is_some();
     let metalink = Metalink {
         name: file.name.as_str(),
         size: file.layout.size(),

@@ -28,6 +28,8 @@ pub struct ReplicaRecord {
     pub runs: ChunkSet,
     /// Root that it computed once all chunks were there.
     pub root: Option<Digest>,
+    /// SHA-256 of the whole that it computed once all chunks were there.
+    pub sha256: Option<Digest>,
     /// Set if it ever reported.
     pub reported: bool,
     /// Chunks that it reported once and holds no longer.
@@ -71,7 +73,7 @@ impl Database {
     /// The database's.
     pub async fn replica_records(&self, file: FileId) -> sqlx::Result<Vec<ReplicaRecord>> {
         let rows = sqlx::query(
-            "select concerned.server_id, wanted, runs, root, dropped
+            "select concerned.server_id, wanted, runs, root, dropped, sha256
              from (select server_id from replicas where file_id = ?1
                    union select server_id from assignments where file_id = ?1) as concerned
              left join replicas on replicas.file_id = ?1 and replicas.server_id = concerned.server_id
@@ -173,13 +175,14 @@ pub async fn mark_unconverged(
 
 fn read_record(row: &SqliteRow) -> sqlx::Result<ReplicaRecord> {
     let (runs, root): (Option<&str>, Option<&[u8]>) = (row.try_get(2)?, row.try_get(3)?);
-    let dropped: Option<&str> = row.try_get(4)?;
+    let (dropped, sha256): (Option<&str>, Option<&[u8]>) = (row.try_get(4)?, row.try_get(5)?);
     Ok(ReplicaRecord {
         server: row.try_get::<&str, _>(0)?.parse().map_err(corrupt)?,
         wanted: row.try_get::<Option<i64>, _>(1)?.map(|wanted| wanted != 0),
         reported: runs.is_some(),
         runs: runs.map(serde_json::from_str).transpose().map_err(corrupt)?.unwrap_or_default(),
         root: root.map(Digest::try_from).transpose().map_err(corrupt)?,
+        sha256: sha256.map(Digest::try_from).transpose().map_err(corrupt)?,
         dropped: dropped.map(serde_json::from_str).transpose().map_err(corrupt)?.unwrap_or_default(),
     })
 }
