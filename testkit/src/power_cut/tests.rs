@@ -88,6 +88,25 @@ fn answers_are_found_on_the_connection_of_their_requests() {
 }
 
 #[test]
+fn a_call_that_a_kill_cut_off_may_have_been_carried_out_and_an_interrupted_one_was_not() {
+    let text = |text: &str| text.bytes().map(|byte| format!("\\x{byte:02x}")).collect::<String>();
+    let (asked, answer) = (text("GET / HTTP/1.1\r\nx-mark: 1\r\n"), text("HTTP/1.1 204 x"));
+    let asked = format!(r#"7 recvfrom(9<socket:[1]>, "{asked}", 100, 0, NULL, NULL) = 27"#);
+    let sent = format!(r#"7 sendto(9<socket:[1]>, "{answer}", 14, 0, NULL, 0"#);
+    let answered = |lines: &[&str]| recording(&[&[asked.as_str()], lines].concat()).1.answered("x-mark: 1");
+    assert_eq!(answered(&[&format!("{sent}) = ?"), "7 +++ killed by SIGKILL +++"]), Some((2, 204)));
+    assert_eq!(
+        answered(&[&format!("{sent} <unfinished ...>"), "7 <... sendto resumed> <unfinished ...>) = ?"]),
+        Some((2, 204))
+    );
+    assert_eq!(answered(&[&format!("{sent} <unfinished ...>")]), Some((2, 204)));
+    assert_eq!(answered(&[&format!("{sent}) = ? ERESTARTSYS (To be restarted)")]), None);
+
+    let (_scene, written) = recording(&[r#"7 pwrite64(5</d/old>, "\x61", 1, 0) = ?"#]);
+    assert_eq!(outcomes(&written, written.len()), ["old", "ald"].map(|text| listed(&[("old", text)])).into());
+}
+
+#[test]
 fn a_real_program_is_recorded_as_it_was() {
     let fixture = tempfile::tempdir().unwrap();
     let (folder, before) = (fixture.path().join("folder"), fixture.path().join("before"));

@@ -74,6 +74,8 @@ pub(super) fn parse(text: &[u8], folder: &Path) -> anyhow::Result<(Vec<Call>, Ve
     let mut open: HashMap<&str, (usize, &str)> = HashMap::new();
     // Steps are numbered by lines first: only at its end a call says whether it did anything.
     let mut marks: Vec<(usize, Step)> = Vec::new();
+    // The calls in which the process was killed.
+    let mut killed: Vec<(usize, String)> = Vec::new();
     let text = std::str::from_utf8(text)?;
     for (n, line) in text.lines().enumerate() {
         let Some((pid, rest)) = line.split_once(' ') else { continue };
@@ -89,14 +91,19 @@ pub(super) fn parse(text: &[u8], folder: &Path) -> anyhow::Result<(Vec<Call>, Ve
             }
             None => (n, rest.to_owned()),
         };
+        if let Some(head) = without_end(&whole) {
+            killed.push((begun, head.to_owned()));
+            continue;
+        }
         if let Some(change) = change(&whole, folder).with_context(|| shortened(&whole))? {
             marks.push((begun, Step::Begin(calls.len())));
             marks.push((n, Step::End(calls.len())));
             calls.push(Call { change });
         }
     }
-    for (begun, head) in open.into_values() {
-        // Killed in the middle of it: it may have been carried out.
+    killed.extend(open.into_values().map(|(begun, head)| (begun, head.to_owned())));
+    for (begun, head) in killed {
+        // It may have been carried out.
         if let Ok(Some(change)) = change(&format!("{head}) = 0"), folder)
             && !matches!(change, Change::Received { .. } | Change::Create { .. } | Change::Sync(_))
         {
@@ -108,6 +115,13 @@ pub(super) fn parse(text: &[u8], folder: &Path) -> anyhow::Result<(Vec<Call>, Ve
     marks.sort_by_key(|(line, step)| (*line, matches!(step, Step::End(_))));
     steps.extend(marks.into_iter().map(|(_, step)| step));
     Ok((calls, steps))
+}
+
+/// Returns a call up to its last argument if its process was killed before it came back. (A call that a signal interrupted has words after
+/// the question mark.)
+fn without_end(call: &str) -> Option<&str> {
+    let head = call.strip_suffix("= ?")?.trim_end().strip_suffix(')')?;
+    Some(head.strip_suffix("<unfinished ...>").unwrap_or(head).trim_end())
 }
 
 fn shortened(text: &str) -> String {
