@@ -15,13 +15,11 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 pub use self::commands::{events, finish, run_with_input};
-use self::{
-    arguments::{keep_port, strings},
-    commands::COMMAND_TIMEOUT,
-};
+use self::{arguments::strings, commands::COMMAND_TIMEOUT};
 use crate::{
     history::{History, Promise},
     netns::{Host, Net},
+    port::free_port,
     process::{Server, Surroundings, command},
     proxy::Proxy,
 };
@@ -130,13 +128,12 @@ impl Cluster {
             None => (None, None),
         };
         let data = folder.path().join("info-server");
-        let mut info_args = strings(&["--data", &data.display().to_string(), "--listen", any_port(plan)]);
+        let mut info_args = strings(&["--data", &data.display().to_string(), "--listen", &listen_address(plan)?]);
         add_broker(&mut info_args, plan);
         info_args.extend(plan.info_args.clone());
         let surroundings = Surroundings { host: info_host.as_ref(), env: &plan.info_env, ..Surroundings::default() };
         let log = folder.path().join("info-server.log");
         let info = Server::start_in(surroundings, "ddm-info-server", &info_args, &log).await?;
-        keep_port(&mut info_args, &info);
         let info_url = format!("http://{}", info.address());
         let info_proxy = if plan.info_proxied { Some(Proxy::start().await?) } else { None };
         if let Some(proxy) = &info_proxy {
@@ -275,7 +272,8 @@ fn add_broker(args: &mut Vec<String>, plan: &Plan) {
     args.extend(plan.amqp.iter().flat_map(|url| ["--amqp".to_owned(), url.clone()]));
 }
 
-/// On all addresses where the host's own is not known to the server.
-const fn any_port(plan: &Plan) -> &'static str {
-    if plan.net.is_some() { "0.0.0.0:0" } else { "127.0.0.1:0" }
+/// Returns an address to listen on, now and when the server is started again: on all addresses where the host's own is not known to it.
+fn listen_address(plan: &Plan) -> anyhow::Result<String> {
+    let ip = if plan.net.is_some() { "0.0.0.0" } else { "127.0.0.1" };
+    Ok(format!("{ip}:{}", free_port()?))
 }

@@ -12,6 +12,7 @@ pub mod forward;
 pub mod history;
 pub mod netns;
 pub mod nginx;
+pub mod port;
 pub mod power_cut;
 pub mod process;
 pub mod proxy;

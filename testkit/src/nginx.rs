@@ -13,8 +13,8 @@ use tempfile::TempDir;
 use tokio::{net::TcpStream, process::Child};
 
 use crate::{
+    port::free_port,
     process::{eventually, tool},
-    rabbitmq::free_port,
 };
 
 /// Time limit until it listens.

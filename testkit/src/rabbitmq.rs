@@ -8,7 +8,6 @@ mod shared;
 use std::{
     env,
     io::Write as _,
-    net::TcpListener,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -17,7 +16,6 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use rand::RngExt as _;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use tokio::{
@@ -27,6 +25,7 @@ use tokio::{
 };
 
 pub use self::shared::VirtualHost;
+use crate::port::free_port;
 
 const SCRIPT: &str = include_str!("rabbitmq/node.sh");
 /// Folders of the broker's scripts: Debian's, then those of the generic archive and the official image.
@@ -262,17 +261,6 @@ fn scripts() -> anyhow::Result<PathBuf> {
         );
     }
     Ok(found)
-}
-
-/// A port below the range that the system gives to outgoing connections, so that it is still free after a restart.
-pub(crate) fn free_port() -> anyhow::Result<u16> {
-    for _ in 0..1000 {
-        let port = rand::rng().random_range(10_000..32_000);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    bail!("no free port below 32000")
 }
 
 /// Returns true if a listener answers the AMQP 0-9-1 greeting with a method frame (`connection.start`).

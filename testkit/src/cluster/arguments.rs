@@ -2,17 +2,8 @@
 
 use std::path::Path;
 
-use crate::process::Server;
-
 pub(super) fn strings(args: &[&str]) -> Vec<String> {
     args.iter().map(|arg| (*arg).to_owned()).collect()
-}
-
-/// Sets the port that a server has, so that it stays the same when the server is started again.
-pub(super) fn keep_port(args: &mut [String], server: &Server) {
-    let listen = args.windows(2).find_map(|pair| pair[1].strip_prefix("0.0.0.0:").map(|_| "0.0.0.0"));
-    let ip = listen.map_or_else(|| server.address().ip().to_string(), str::to_owned);
-    replace_value(args, "--listen", &format!("{ip}:{}", server.address().port()));
 }
 
 /// Returns a command prefix that copies a folder to a private disk of `mib` MiB and starts a program on it.

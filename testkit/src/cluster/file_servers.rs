@@ -5,8 +5,9 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use super::{
-    Cluster, FileServer, Plan, STEP_TIMEOUT, any_port,
-    arguments::{keep_port, replace_value, small_disk, strings},
+    Cluster, FileServer, Plan, STEP_TIMEOUT,
+    arguments::{replace_value, small_disk, strings},
+    listen_address,
 };
 use crate::{
     power_cut::Recording,
@@ -26,7 +27,8 @@ impl Cluster {
         let host = plan.net.as_ref().map(|net| net.host(zone)).transpose()?;
         let info =
             self.info_proxy.as_ref().map_or(self.info_url.clone(), |proxy| format!("http://{}", proxy.address()));
-        let mut args = strings(&["--data", &data.display().to_string(), "--listen", any_port(plan), "--zone", zone]);
+        let mut args =
+            strings(&["--data", &data.display().to_string(), "--listen", &listen_address(plan)?, "--zone", zone]);
         args.extend(strings(&["--info", &info, "--join-secret-file", &secret.display().to_string()]));
         if host.is_some() {
             args.extend(strings(&["--public-url", "auto"]));
@@ -42,7 +44,6 @@ impl Cluster {
         let env = plan.file_server_env.clone();
         let surroundings = Surroundings { host: host.as_ref(), env: &env, ..Surroundings::default() };
         let process = Server::start_in(surroundings, "ddm-file-server", &args, &log).await?;
-        keep_port(&mut args, &process);
         if let Some(proxy) = &proxy {
             proxy.forward_to(process.address());
         }

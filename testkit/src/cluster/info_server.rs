@@ -6,9 +6,10 @@ use anyhow::Context as _;
 
 use super::{
     ADMIN, Cluster,
-    arguments::{keep_port, replace_value, small_disk},
+    arguments::{replace_value, small_disk},
 };
 use crate::{
+    port::free_port,
     power_cut::Recording,
     process::{Failing, Server, Surroundings},
 };
@@ -79,10 +80,9 @@ impl Cluster {
     pub async fn start_info_elsewhere(&mut self, folder: &str) -> anyhow::Result<()> {
         let data = self.path(folder).display().to_string();
         replace_value(&mut self.info_args, "--data", &data);
-        replace_value(&mut self.info_args, "--listen", "127.0.0.1:0");
+        replace_value(&mut self.info_args, "--listen", &format!("127.0.0.1:{}", free_port()?));
         self.restart_info().await?;
         let info = self.info.as_ref().context("an info-server")?;
-        keep_port(&mut self.info_args, info);
         self.info_url = format!("http://{}", info.address());
         if let Some(proxy) = &self.info_proxy {
             proxy.forward_to(info.address());

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use ddm_testkit::{
     cluster::{Cluster, Plan, finish},
     nginx::Nginx,
+    port::free_port,
     process::eventually,
 };
 
@@ -20,7 +21,7 @@ async fn each_reason_for_a_plain_download_is_said_and_the_file_is_right() -> any
     let cluster = Cluster::start(&Plan { info_args: near(&[]).info_args, ..Plan::default() }).await?;
     let web = Web::serve(bytes(1, 9 * MIB)).await?;
     let small = Web::serve(bytes(2, MIB)).await?;
-    let closed = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let closed = format!("127.0.0.1:{}", free_port()?);
     for (url, reason) in [
         (web.url("plain", "a.bin"), "no-workers"),
         (web.url("no-ranges", "b.bin"), "no-ranges"),
@@ -48,7 +49,7 @@ async fn each_reason_for_a_plain_download_is_said_and_the_file_is_right() -> any
 async fn nobody_needs_a_server_or_a_login_to_fetch_a_file() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let web = Web::serve(bytes(1, 3 * MIB)).await?;
-    let closed = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let closed = format!("127.0.0.1:{}", free_port()?);
     let (info, url) = (format!("http://{closed}"), web.url("digest", "a.bin"));
     let output = finish(piped(stranger(folder.path(), &["--json", "--info", &info, &url])?)?).await?;
     let alone = event(&output, "alone")?;
