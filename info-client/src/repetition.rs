@@ -1,8 +1,9 @@
 //! The rules by which a request is repeated. Pure.
 //!
 //! Reads are repeated when their answer is late or breaks off: a link that loses packets may stall one connection and not the next.
-//! Every request is repeated after a proxy's 502, 503 or 504, because the info-server may be starting behind it, and after a 503 of
-//! the info-server itself, which has done nothing then. What makes something carries a key, so that the info-server makes it once.
+//! Every request is repeated after a proxy's 502, 503 or 504 and after a connection that ended without an answer, because the info-server
+//! may be starting again, and after a 503 of the info-server itself, which has done nothing then. What makes something carries a key, so that
+//! the info-server makes it once.
 
 use std::time::{Duration, Instant};
 
@@ -46,8 +47,8 @@ pub(crate) struct Answered {
 enum Failure {
     /// The answer was late or broke off.
     Incomplete,
-    /// A proxy does not reach the info-server.
-    Gateway,
+    /// The info-server ended before it answered, or a proxy does not reach it.
+    Away,
     /// The info-server is overloaded and names a pause.
     Busy(Option<Duration>),
     /// A success, or a failure that a repetition does not change.
@@ -74,7 +75,9 @@ impl Repetition {
     pub(crate) fn pause_after(&mut self, outcome: &reqwest::Result<Answered>, now: Instant) -> Option<Duration> {
         let failure = match outcome {
             Err(error) if error.is_timeout() || error.is_body() => Failure::Incomplete,
-            Ok(Answered { result: Err(InfoError::Unreachable { .. }), .. }) => Failure::Gateway,
+            // One that was there a moment ago is waited for; one that never was is reported at once.
+            Err(error) if error.is_request() && (!error.is_connect() || self.has_repeated) => Failure::Away,
+            Ok(Answered { result: Err(InfoError::Unreachable { .. }), .. }) => Failure::Away,
             Ok(Answered { result: Err(InfoError::Refused(problem)), retry_after }) if problem.status == 503 => {
                 Failure::Busy(*retry_after)
             }
@@ -87,7 +90,7 @@ impl Repetition {
         let pause = match failure {
             Failure::Incomplete if self.is_read => Duration::ZERO,
             Failure::Incomplete | Failure::Final => return None,
-            Failure::Gateway | Failure::Busy(None) => self.next_pause(),
+            Failure::Away | Failure::Busy(None) => self.next_pause(),
             Failure::Busy(Some(pause)) => pause.max(self.next_pause()),
         };
         let repeats = now + pause < self.until;
@@ -122,8 +125,8 @@ mod tests {
             (Method::GET, Failure::Incomplete, true),
             (Method::POST, Failure::Incomplete, false),
             (Method::DELETE, Failure::Incomplete, false),
-            (Method::GET, Failure::Gateway, true),
-            (Method::POST, Failure::Gateway, true),
+            (Method::GET, Failure::Away, true),
+            (Method::POST, Failure::Away, true),
             (Method::PUT, Failure::Busy(None), true),
             (Method::POST, Failure::Busy(Some(Duration::from_secs(1))), true),
             (Method::GET, long, false),
@@ -143,7 +146,7 @@ mod tests {
         let (mut now, until) = (begun, begun + Duration::from_secs(20));
         let mut repetition = Repetition::new(&Method::POST, until);
         let mut pauses = Vec::new();
-        while let Some(pause) = repetition.pause_after_failure(Failure::Gateway, now) {
+        while let Some(pause) = repetition.pause_after_failure(Failure::Away, now) {
             pauses.push(pause);
             now += pause;
         }

@@ -236,6 +236,38 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_info_server_that_ends_before_it_answers_is_waited_for_and_one_that_is_not_there_is_not() {
+        use tokio::io::AsyncReadExt as _;
+        for method in [Method::GET, Method::POST, Method::PUT, Method::DELETE] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let mut transport = transport().await;
+            transport.base = format!("http://{address}/").parse().unwrap();
+            transport.repeat_for = Duration::from_secs(60);
+            let killed = async {
+                let (mut connection, _) = listener.accept().await.unwrap();
+                connection.read_u8().await.unwrap();
+                drop((connection, listener));
+            };
+            let restarted = async {
+                killed.await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+                tokio::spawn(async move { axum::serve(listener, Router::new().fallback(|| async { "7" })).await })
+            };
+            let (answer, server) = tokio::join!(transport.send(transport.request(method.clone(), "x")), restarted);
+            assert_eq!(answer.unwrap(), b"7", "{method}");
+            server.abort();
+            let _ = server.await;
+            let begun = Instant::now();
+            transport.http = server_client_builder().build().unwrap();
+            let error = transport.send(transport.request(method.clone(), "x")).await.unwrap_err();
+            assert!(matches!(error, InfoError::Unreachable { .. }), "{error:?}");
+            assert!(begun.elapsed() < Duration::from_secs(30), "{method}: {:?}", begun.elapsed());
+        }
+    }
+
+    #[tokio::test]
     async fn a_proxy_without_a_server_is_no_answer_of_the_info_server() {
         for status in [502, 503, 504] {
             let status = StatusCode::from_u16(status).unwrap();

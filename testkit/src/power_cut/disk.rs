@@ -288,9 +288,9 @@ impl Bytes {
 /// The folders whose sync makes a change of names last.
 fn folders(change: &Change) -> Vec<&Path> {
     match change {
-        // It is one change, which is there or not: each of the two folders brings it about.
-        Change::Rename { from, to } => [from.parent(), to.parent()].into_iter().flatten().collect(),
-        Change::Create { path, .. }
+        // It is one change, which is there or not. That the sync of the folder it left would bring it about is promised nowhere.
+        Change::Rename { to: path, .. }
+        | Change::Create { path, .. }
         | Change::MakeFolder(path)
         | Change::Remove(path)
         | Change::Link { to: path, .. } => path.parent().into_iter().collect(),
