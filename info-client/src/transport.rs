@@ -239,7 +239,8 @@ mod tests {
     async fn an_info_server_that_ends_before_it_answers_is_waited_for_and_one_that_is_not_there_is_not() {
         use tokio::io::AsyncReadExt as _;
         for method in [Method::GET, Method::POST, Method::PUT, Method::DELETE] {
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            // No outgoing connection takes a port of this address while nothing listens there.
+            let listener = tokio::net::TcpListener::bind("127.77.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let mut transport = transport().await;
             transport.base = format!("http://{address}/").parse().unwrap();

@@ -163,7 +163,7 @@ fn settings(folder: &Path, port: u16, tls_port: u16, more: &str) -> String {
          keepalive_requests 100000;\n\
          large_client_header_buffers 4 16k;\n\
          server {{\n\
-         listen 127.0.0.1:{port};\nlisten 127.0.0.1:{tls_port} ssl;\n\
+         listen 127.0.0.1:{port};\nlisten 127.0.0.1:{tls_port} ssl;\nlisten 127.0.0.2:{tls_port} ssl;\n\
          ssl_certificate {folder}/leaf.pem;\nssl_certificate_key {folder}/leaf.key;\n\
          root {folder}/root;\n{more}\n}}\n}}\n",
         temporary.concat()

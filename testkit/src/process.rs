@@ -126,13 +126,16 @@ impl Server {
         loop {
             let text = std::fs::read_to_string(log)?;
             let fresh = text.get(before..).unwrap_or_default();
-            if let Some(mut address) = fresh.lines().find_map(listening) {
+            if let Some(mut address) = fresh.split_inclusive('\n').find_map(listening) {
                 if let Some(host) = surroundings.host {
                     address.set_ip(host.address().into());
                 }
                 return Ok(Self { child, log: log.to_owned(), address });
             }
             if let Some(status) = child.try_wait()? {
+                // Its last words may have come since.
+                let text = std::fs::read_to_string(log)?;
+                let fresh = text.get(before..).unwrap_or_default();
                 bail!("{name} ended with {status}:\n{fresh}");
             }
             ensure!(Instant::now() < deadline, "{name} does not listen:\n{fresh}");
@@ -237,8 +240,9 @@ fn status_field(pid: Pid, field: &str) -> anyhow::Result<u64> {
     Ok(kilobytes * 1024)
 }
 
-/// The address in a log line that says where a server listens.
+/// The address in a log line, complete with its end, that says where a server listens.
 fn listening(line: &str) -> Option<SocketAddr> {
+    let line = line.strip_suffix('\n')?;
     let at = line.contains("listening").then(|| line.find("127.0.0.1:").or_else(|| line.find("0.0.0.0:")))??;
     let rest = line.get(at..)?;
     let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':').unwrap_or(rest.len());

@@ -28,7 +28,7 @@ use wire::{
 };
 
 pub use self::behaviour::Behaviour;
-use crate::accept::accept;
+use crate::{accept::accept, port::free_port};
 
 /// Bytes written between two looks at the behaviour.
 const PIECE: u64 = 16 << 10;
@@ -85,7 +85,10 @@ impl Rogue {
     ///
     /// # Errors
     /// When the address is taken.
-    pub async fn start_at(address: SocketAddr, file: FileId, content: Bytes) -> io::Result<Self> {
+    pub async fn start_at(mut address: SocketAddr, file: FileId, content: Bytes) -> io::Result<Self> {
+        if address.port() == 0 {
+            address.set_port(free_port().map_err(io::Error::other)?);
+        }
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let started = Instant::now();

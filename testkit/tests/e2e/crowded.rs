@@ -52,7 +52,7 @@ async fn a_hundred_file_servers_are_listed_and_files_go_to_all_of_them() -> anyh
     let path = file(&cluster, "x.bin", 1, 64 * MIB)?;
     let all = REAL.to_string();
     let id = cluster.publish(&path, &["--zones", "real", "--replicas", &all, "--quorum", &all]).await?;
-    let done = event(&cluster.run_client(&["--json", "-o", "got.bin", &id]).await?, "done")?;
+    let done = event(&cluster.run_client(&["--json", "--limit-rate", "16M", "-o", "got.bin", &id]).await?, "done")?;
     assert_eq!(sha256(&cluster.path("got.bin"))?, sha256(&path)?);
     let sources = done["report"]["sources"].as_array().context("sources")?;
     assert_eq!(sources.iter().filter(|source| number(&source["bytes"]) > 0).count(), REAL, "{done}");

@@ -178,12 +178,19 @@ async fn an_info_server_without_room_says_so_and_goes_on_when_there_is_some() ->
             .then_some(()))
     })
     .await?;
-    let ready = cluster.http.get(format!("{}/readyz", cluster.info_url())).send().await?;
-    assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE);
-    let ready: serde_json::Value = ready.json().await?;
-    assert_eq!(ready["database"], "disk full: make room on the volume of the data folder", "{ready}");
-    let log = std::fs::read_to_string(cluster.path("info-server.log"))?;
-    assert!(log.contains("The database takes no writes (disk full:"), "{log}");
+    eventually("its readiness names the full disk", STEP_TIMEOUT, async || {
+        let ready = cluster.http.get(format!("{}/readyz", cluster.info_url())).send().await?;
+        let status = ready.status();
+        let ready: serde_json::Value = ready.json().await?;
+        let named = ready["database"] == "disk full: make room on the volume of the data folder";
+        Ok((status == StatusCode::SERVICE_UNAVAILABLE && named).then_some(()))
+    })
+    .await?;
+    eventually("its log names the full disk", STEP_TIMEOUT, async || {
+        let log = std::fs::read_to_string(cluster.path("info-server.log"))?;
+        Ok(log.contains("The database takes no writes (disk full:").then_some(()))
+    })
+    .await?;
     // What only reads goes on, and so does a download that has its token.
     assert!(cluster.get("/v1/files").await?["files"].as_array().is_some_and(|files| !files.is_empty()));
     let (url, token) = (&details["locations"][0]["url"], &details["download"]["token"]);

@@ -47,6 +47,11 @@ async fn a_revocation_behind_a_gap_counts_at_once_while_the_info_server_is_away(
         Ok((answer == StatusCode::FORBIDDEN).then_some(()))
     })
     .await?;
+    // It may have heard so by HTTP.
+    eventually("all events are published", STEP_TIMEOUT, async || {
+        Ok((cluster.get("/readyz").await?["events_waiting"] == 0).then_some(()))
+    })
+    .await?;
     cluster.info.take().context("an info-server")?.kill().await?;
     cluster.restart_server(0).await?;
     eventually("the revocation is obeyed", STEP_TIMEOUT, async || {

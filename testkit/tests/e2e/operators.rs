@@ -152,7 +152,8 @@ async fn one_trace_leads_through_the_logs_of_all_that_worked_for_a_download() ->
     // What somebody else made up is nobody's trace.
     let made_up = "00-00000000000000000000000000000000-0000000000000000-01";
     cluster.request(Method::GET, "/v1/files").header("traceparent", made_up).send().await?.error_for_status()?;
-    assert!(!logs[0].contains("\"trace\":\"00000000000000000000000000000000\""));
+    let log = cluster.info.as_ref().unwrap().log()?;
+    assert!(!log.contains("\"trace\":\"00000000000000000000000000000000\""));
 
     let missing = cluster.run_client(&["--json", &wire::FileId::new().to_string()]).await?;
     let error = events(&missing)?.into_iter().find(|event| event["event"] == "error").context("an error")?;

@@ -102,6 +102,8 @@ async fn a_server_that_stays_away_is_replaced_and_one_that_comes_back_in_time_is
         Ok(status["replicas"].as_array().unwrap().iter().any(row).then_some(()))
     })
     .await?;
+    // Past the time at which it would have been replaced.
+    tokio::time::sleep(std::time::Duration::from_secs(14)).await;
     assert_eq!(assigned(&cluster, &id).await?, [first, second]);
     cluster.take_server(first)?.kill().await?;
     eventually("the spare server has it", STEP_TIMEOUT * 2, async || {

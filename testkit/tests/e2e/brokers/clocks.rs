@@ -71,8 +71,10 @@ async fn on_a_wrong_clock(whose: Whose, clock: &str, jump: Option<&str>) -> anyh
         Ok((refused == urls.len()).then_some(()))
     })
     .await?;
-    assert!(granted.elapsed() >= lifetime, "{clock} {jump:?}: ended after {:?}", granted.elapsed());
-    assert!(granted.elapsed() < lifetime + Duration::from_secs(5), "{clock} {jump:?}: lived {:?}", granted.elapsed());
+    // A file server's clock may differ from the info-server's by the way of a heartbeat.
+    let (least, most) = (lifetime - Duration::from_secs(1), lifetime + Duration::from_secs(8));
+    assert!(granted.elapsed() >= least, "{clock} {jump:?}: ended after {:?}", granted.elapsed());
+    assert!(granted.elapsed() < most, "{clock} {jump:?}: lived {:?}", granted.elapsed());
     Ok(())
 }
 

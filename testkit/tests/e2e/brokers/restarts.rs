@@ -10,6 +10,7 @@ use ddm_testkit::{
     rabbitmq::VirtualHost,
 };
 use reqwest::{Method, StatusCode};
+use rustix::process::Signal;
 
 use super::fixture::{all_known, grant, refused_everywhere, revoke, status, urls};
 use crate::{
@@ -109,8 +110,11 @@ async fn a_copied_identity_is_refused_and_serves_nothing() -> anyhow::Result<()>
     let details = cluster.details(&id).await?;
     all_know(&cluster, &details).await?;
     let copy = cluster.path("copy");
+    let first = cluster.servers[0].process.as_ref().context("a file server")?;
+    first.signal(Signal::STOP)?;
     let copied =
         tokio::process::Command::new("cp").arg("-r").arg(cluster.path("file-server-0")).arg(&copy).status().await?;
+    first.signal(Signal::CONT)?;
     assert!(copied.success());
     let copy = copy.display().to_string();
     let args = ["--data", &copy, "--listen", "127.0.0.1:0", "--zone", "eu", "--info", cluster.info_url()];

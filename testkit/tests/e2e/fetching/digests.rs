@@ -86,9 +86,10 @@ async fn another_requesters_wrong_sha256_fails_no_other_requester() -> anyhow::R
     origin.set(ddm_testkit::rogue::Behaviour::Throttle { rate: 8 * MIB });
     let cluster = Cluster::start(&near(&["eu", "eu"])).await?;
     let (url, wrong) = (origin.url().to_string(), Digest::of(b"another file").to_string());
+    let other = somebody(&cluster, "other", &["--json", "-o", "x.bin", &url]).await?;
     let mistaken = cluster.spawn_client(&["--json", "-o", "x.bin", "--sha256", &wrong, &url])?;
     let first = job(&cluster).await?["id"].as_str().unwrap().to_owned();
-    let other = piped(somebody(&cluster, "other", &["--json", "-o", "x.bin", &url]).await?)?;
+    let other = piped(other)?;
     let (mistaken, other) = tokio::join!(finish(mistaken), finish(other));
     let (mistaken, other) = (mistaken?, other?);
     assert_eq!(mistaken.status.code(), Some(1), "{}", said(&mistaken));

@@ -140,10 +140,10 @@ async fn an_interrupted_client_leaves_at_once_and_goes_on_with_what_it_verified(
     assert!(std::fs::read(cluster.path("x.bin"))? == bytes(1, SIZE));
     assert_eq!(number(&done["report"]["resumed"]), had, "{done}");
     assert!(had >= 10 * MIB, "{had} bytes were there");
-    // The rest, the probe, and what is fetched twice to compare.
+    // The rest, the probe, what is fetched twice to compare, and what is on its way when a span is cut.
     let again = web.sent() - before;
     assert!(
-        again <= SIZE - had + 2 * MIB + MIB / 2,
+        again <= SIZE - had + 3 * MIB + MIB / 2,
         "{again} bytes left the origin for {} that were missing",
         SIZE - had
     );

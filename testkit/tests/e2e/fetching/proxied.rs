@@ -31,7 +31,7 @@ fn bytes_through(proxy: &Forward) -> u64 {
 
 #[tokio::test]
 async fn servers_reach_an_origin_through_the_proxy_that_flag_environment_or_file_name() -> anyhow::Result<()> {
-    let origin = Nginx::start("limit_rate 4m;").await?;
+    let origin = Nginx::start("limit_rate 1m;").await?;
     std::fs::write(origin.root().join("x.bin"), bytes(8, SIZE))?;
     let (info, flag, variable, file) =
         (proxy(&origin).await?, proxy(&origin).await?, proxy(&origin).await?, proxy(&origin).await?);

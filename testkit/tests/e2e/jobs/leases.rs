@@ -163,9 +163,9 @@ async fn an_origin_that_is_too_busy_is_left_alone_for_as_long_as_it_says() -> an
     let lease = one.claim(&cluster, &id).await?;
     let path = format!("/v1/jobs/{id}/leases/{}", lease["fence"]);
     let busy = json!({ "failed": { "reason": "busy", "retry_after_s": 3 } });
+    let asked = std::time::Instant::now();
     let told = one.send(&cluster, Method::PUT, &path, Some(busy)).await?;
     assert_eq!(told.status(), StatusCode::OK);
-    let asked = std::time::Instant::now();
     let (_, nothing) = two.ask(&cluster, &id).await?;
     assert!(nothing.get("lease").is_none() && nothing["again_ms"].as_u64().unwrap() >= 200, "{nothing}");
     two.claim(&cluster, &id).await?;

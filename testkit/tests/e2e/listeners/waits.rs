@@ -36,8 +36,8 @@ async fn fixture() -> anyhow::Result<(Cluster, Duration, Duration, Duration)> {
 
 /// Sends `start`, then a byte whenever the server was quiet for `every`; what came until the server closed, and when.
 async fn drip(address: SocketAddr, start: &str, every: Duration) -> anyhow::Result<(Vec<u8>, Duration)> {
-    let mut stream = TcpStream::connect(address).await?;
     let opened = Instant::now();
+    let mut stream = TcpStream::connect(address).await?;
     stream.write_all(start.as_bytes()).await?;
     let mut came = Vec::new();
     let dripping = async {

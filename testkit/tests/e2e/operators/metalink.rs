@@ -35,6 +35,8 @@ async fn aria2(cluster: &Cluster, metalink: &Path, token: &str, folder: &str) ->
         "--max-tries=3",
         "--retry-wait=1",
     ]);
+    // Slow enough that no server is done before all have begun.
+    aria2.arg("--max-overall-download-limit=16M");
     aria2.args(["--summary-interval=0", "--console-log-level=info"]);
     run_with_input(aria2, "").await
 }
