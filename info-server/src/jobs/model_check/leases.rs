@@ -71,6 +71,17 @@ fn chunks_of_a_dead_worker_are_fetched_again_unless_every_requester_has_them() {
 }
 
 #[test]
+fn a_worker_that_leaves_loses_its_leases_at_once() {
+    let mut sim = Simulation::new(64 * MIB, false, None);
+    let left = sim.claim(0).unwrap();
+    let kept = sim.claim(1).unwrap();
+    sim.live.remove(&id(0));
+    sim.pass(1);
+    assert_eq!((sim.leases_of(0), sim.leases_of(1)), (vec![], vec![kept.fence]));
+    assert_eq!(sim.report(0, left.fence, 1), ReportOutcome::Stale);
+}
+
+#[test]
 fn one_origin_is_never_given_more_connections_than_it_may_have() {
     let now = Moment { at: Instant::now(), wall: Timestamp::UNIX_EPOCH };
     let mut coordinator = Coordinator::new(JobLimits { origin_connections: 8, ..limits() });
