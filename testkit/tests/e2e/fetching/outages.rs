@@ -44,7 +44,7 @@ async fn left_alone(more: &[&str]) -> anyhow::Result<(Cluster, tokio::process::C
     let mut cluster = Cluster::start(&Plan { proxied: true, ..near(&["eu", "eu"]) }).await?;
     let web = Web::serve(bytes(1, SIZE)).await?;
     for n in 0..2 {
-        cluster.proxy(n)?.limit(Some(1 << 20));
+        cluster.proxy(n)?.limit(Some(1 << 19));
     }
     let url = web.url("plain", "x.bin");
     let args: Vec<&str> = ["--json", &url].into_iter().chain(more.iter().copied()).collect();
@@ -54,6 +54,9 @@ async fn left_alone(more: &[&str]) -> anyhow::Result<(Cluster, tokio::process::C
     until_noted(&cluster.path("x.bin.part"), 2).await?;
     cluster.info.take().unwrap().kill().await?;
     assert!(noted(&cluster.path("x.bin.part")) < SIZE / MIB / 2, "the client is not far yet");
+    for n in 0..2 {
+        cluster.proxy(n)?.limit(Some(2 << 20));
+    }
     Ok((cluster, client))
 }
 

@@ -26,7 +26,7 @@ fn open(cluster: &Cluster) -> anyhow::Result<Terminal> {
 async fn the_prompt_completes_remembers_and_is_never_blocked() -> anyhow::Result<()> {
     let cluster = Cluster::start(&near(&[])).await?;
     let web = Web::serve(bytes(1, 8 * MIB)).await?;
-    web.limit(MIB);
+    web.limit(MIB / 2);
     let mut terminal = open(&cluster)?;
     terminal.sees("ddm> ").await?;
     terminal.press("serv\t").await?;

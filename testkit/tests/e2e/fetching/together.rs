@@ -87,7 +87,7 @@ async fn a_later_download_waits_survives_a_restart_and_can_be_cancelled() -> any
 async fn two_clients_share_the_work_for_one_url() -> anyhow::Result<()> {
     let cluster = Cluster::start(&near(&["eu", "eu"])).await?;
     let web = Web::serve(bytes(1, SIZE)).await?;
-    web.limit(4 << 20);
+    web.limit(2 << 20);
     let url = web.url("plain", "x.bin");
     let one = cluster.spawn_client(&["--json", "-o", "one.bin", &url])?;
     job(&cluster).await?;
