@@ -121,6 +121,8 @@ impl DownloadDriver<'_> {
         source.failures += 1;
         source.dropped = Some(Failure::WrongPart { chunk }.to_string());
         source.wrong_chunk = Some(chunk);
+        let (client, token) = (&self.engine.client, &self.plan.token.token);
+        self.mismatch_reports.send(client, &source.location.url, token, chunk);
         let server = source.location.server.clone();
         self.engine.progress.notice(Notice::WrongBytes { server, chunk });
     }
