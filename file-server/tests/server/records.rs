@@ -1,7 +1,7 @@
 //! Records that are lost or wrong, of bytes that are intact.
 
 use reqwest::StatusCode;
-use wire::{ChunkSet, FileId};
+use wire::{ChunkSet, Digest, FileId};
 
 use crate::{
     info::Info,
@@ -54,4 +54,27 @@ async fn a_partial_file_that_the_catalogue_does_not_have_is_kept_for_its_operato
         assert!(!node.get(file, &info.download(file)).send().await.unwrap().status().is_success(), "it is not served");
         data = node.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_digest_in_the_database_is_corrected_and_costs_no_intact_chunk() {
+    let info = Info::start().await;
+    let node = Node::start(&info).await;
+    let bytes = sample(3 * MIB);
+    let file = node.upload(&info, &bytes).await;
+    info.wait_until(|received| received.reports.get(&file).is_some_and(|report| report.sha256.is_some())).await;
+    info.publish_file(file, &bytes, &[(&node.id, &node.url, true)]);
+    let data = node.stop().await;
+    let path = data.path().join("file-server.db");
+    let mut database = std::fs::read(&path).unwrap();
+    let digest = Digest::of(&bytes[MIB..2 * MIB]);
+    let at = database.windows(32).position(|window| window == digest.as_bytes()).expect("the digest is on record");
+    database[at] ^= 1;
+    std::fs::write(&path, database).unwrap();
+
+    let node = Node::start_on(&info.url, data).await;
+    node.scrub.start_round();
+    node.until_metrics(&["corrected_digests_total 1", "quarantined_chunks_total 0"]).await;
+    assert!(node.content(&info, file).await == bytes);
+    node.stop().await;
 }
