@@ -30,7 +30,7 @@ pub use error::BlobError;
 pub use integrity::{
     adoption::{Adoption, UnrecordedBlob},
     chunk_checks::{ChunkChecks, ReportReceipt, ReportedChunk},
-    scrub::{ChunkVerdict, ChunkVerifier},
+    scrub::{CatalogueDigests, ChunkVerdict, ChunkVerifier},
     scrub_queue::ScrubQueue,
 };
 pub use metrics::StoreMetrics;

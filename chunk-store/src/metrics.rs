@@ -25,6 +25,8 @@ pub struct StoreMetrics {
     pub scrubbed_bytes: Counter,
     /// Chunks found corrupt on disk.
     pub corrupt_chunks: Counter,
+    /// Recorded digests that were wrong, of chunks that were intact.
+    pub corrected_digests: Counter,
     /// Files whose bytes were gone from the disk.
     pub lost_files: Counter,
 }

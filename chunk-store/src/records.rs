@@ -92,6 +92,9 @@ pub trait ChunkRecords: std::fmt::Debug + Send + Sync + 'static {
     /// Returns the stored chunks of a file in ascending order.
     async fn chunk_digests(&self, id: FileId) -> Result<Vec<RecordedChunk>, RecordsError>;
 
+    /// Replaces the recorded digest of a stored chunk, which the record lost.
+    async fn correct_digest(&self, id: FileId, chunk: RecordedChunk) -> Result<(), RecordsError>;
+
     /// Records that these chunks are not stored any more and are to be fetched again.
     async fn withdraw_chunks(&self, id: FileId, chunks: &[u32]) -> Result<(), RecordsError>;
 

@@ -209,7 +209,7 @@ async fn open_state(config: &Config, broker: Option<Amqp>) -> anyhow::Result<(Ap
     let notes = DamageNotes::new(&database);
     let db = notes.open(is_first_start).await.with_context(|| format!("cannot open {}", database.display()))?;
     db.raise_report_counter(Timestamp::now()).await?;
-    let directory = directory.watch_files(&data, &[DATABASE_FILE_NAME])?;
+    let directory = directory.watch_files(&[DATABASE_FILE_NAME])?;
     let metrics = Arc::new(Metrics::default());
     let options = StoreOptions {
         metrics: metrics.store.clone(),

@@ -1,6 +1,8 @@
 //! Errors of requests. One exhaustive match decides about the status; internal errors are logged here, once, and not sent to the
 //! client.
 
+use std::time::Duration;
+
 use axum::response::{IntoResponse, Response};
 use chunk_store::BlobError;
 use http::{HeaderValue, header};
@@ -12,6 +14,9 @@ static DESCRIPTOR_FAULTS: FaultLog = FaultLog::new("A request was refused: too m
 static SPACE_FAULTS: FaultLog = FaultLog::new("A request was refused: the volume has no space");
 static DATABASE_FAULTS: FaultLog = FaultLog::new("A request failed: the database cannot be read or written");
 static DISK_FAULTS: FaultLog = FaultLog::new("A request failed: the disk cannot be read or written");
+
+/// Time without a failure after which a success ends the failures before it: requests run beside each other.
+const QUIET_TIME: Duration = Duration::from_secs(10);
 
 /// Seconds after which a client may try again.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
@@ -87,6 +92,20 @@ impl IntoResponse for Error {
             Self::Blob(error) => blob_failed(&error),
         }
     }
+}
+
+/// Notes that a file was opened: the failures of the database and of descriptors are over.
+pub(crate) fn note_opened() {
+    note_success(&[&DESCRIPTOR_FAULTS, &DATABASE_FAULTS]);
+}
+
+/// Notes that a chunk was stored: all failures are over.
+pub(crate) fn note_stored() {
+    note_success(&[&DESCRIPTOR_FAULTS, &SPACE_FAULTS, &DATABASE_FAULTS, &DISK_FAULTS]);
+}
+
+fn note_success(logs: &[&FaultLog]) {
+    logs.iter().for_each(|log| log.succeeded_after(QUIET_TIME));
 }
 
 fn blob_failed(error: &BlobError) -> Response {

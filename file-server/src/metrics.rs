@@ -83,6 +83,7 @@ fn register_store(registry: &mut Registry) -> StoreMetrics {
         ("replicated_chunks", "Chunks fetched from other servers and verified", &store.replicated_chunks),
         ("replicated_bytes", "Bytes fetched from other servers", &store.replicated_bytes),
         ("scrubbed_bytes", "Bytes read again and hashed", &store.scrubbed_bytes),
+        ("corrected_digests", "Wrong digests in this database of intact chunks", &store.corrected_digests),
         ("quarantined_chunks", "Chunks found corrupt on this disk", &store.corrupt_chunks),
         ("lost_replicas", "Replicas whose bytes were gone from this disk", &store.lost_files),
     ] {

@@ -16,6 +16,11 @@ use std::{
 use anyhow::{Context as _, bail};
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
 
+pub use self::watch::{FolderReplaced, FolderWatch};
+
+mod subfolders;
+mod watch;
+
 /// The file that marks a data folder.
 pub const MARK: &str = ".ddm-data-folder";
 
@@ -52,13 +57,7 @@ impl DataFolder<'_> {
         let path = self.path;
         match fs::metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if let Some(parent) = self.suspicious_parent() {
-                    bail!(self.refusal(&format!(
-                        "{} does not exist, and {} is empty",
-                        path.display(),
-                        parent.display()
-                    )));
-                }
+                self.refuse_in_empty_folder(path)?;
                 if !make(path, self.mode).with_context(|| format!("cannot make the folder {}", path.display()))? {
                     // Another process was faster.
                     return self.take();
@@ -80,7 +79,7 @@ impl DataFolder<'_> {
         let used = self.evidence.iter().any(|name| path.join(name).exists());
         let empty = !used && is_empty(path).with_context(|| format!("cannot read the folder {}", path.display()))?;
         if empty && !self.init {
-            bail!(self.refusal(&format!("{} is empty and was never used", path.display())));
+            bail!(self.refusal(path, &format!("{} is empty and was never used", path.display())));
         }
         match mark(path) {
             // On a full disk, say. The next start marks it.
@@ -90,14 +89,25 @@ impl DataFolder<'_> {
         Ok(())
     }
 
-    /// Returns the folder in which the data folder would be made, if that folder looks like the place of a disk that is not
+    /// Refuses to make `path` in a folder that looks like the place of a disk that is not mounted.
+    fn refuse_in_empty_folder(&self, path: &Path) -> anyhow::Result<()> {
+        match self.suspicious_parent(path) {
+            Some(parent) => {
+                let finding = format!("{} does not exist, and {} is empty", path.display(), parent.display());
+                bail!(self.refusal(path, &finding))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the folder in which `path` would be made, if that folder looks like the place of a disk that is not
     /// mounted: it is empty. A place that somebody made just now for a first start is another matter: the working folder,
     /// and folders in those for temporary files.
-    fn suspicious_parent(&self) -> Option<PathBuf> {
+    fn suspicious_parent(&self, path: &Path) -> Option<PathBuf> {
         if self.init {
             return None;
         }
-        let path = std::path::absolute(self.path).ok()?;
+        let path = std::path::absolute(path).ok()?;
         let parent = path.ancestors().skip(1).find(|ancestor| ancestor.exists())?;
         let found = fs::metadata(parent).ok()?;
         let same = |other: &Metadata| (other.dev(), other.ino()) == (found.dev(), found.ino());
@@ -107,9 +117,10 @@ impl DataFolder<'_> {
         suspicious.then(|| parent.to_owned())
     }
 
-    fn refusal(&self, finding: &str) -> String {
+    /// Returns the message about a folder whose disk seems not to be mounted.
+    fn refusal(&self, folder: &Path, finding: &str) -> String {
         let path = self.path.display();
-        let missing = std::path::absolute(self.path).ok().and_then(|path| missing_mount(&path));
+        let missing = std::path::absolute(folder).ok().and_then(|folder| missing_mount(&folder));
         let disk = match missing {
             Some(mount) => format!("{} is to be mounted according to {FSTAB}, and is not: mount it", mount.display()),
             None => "if it is on a disk of its own, that is not mounted: mount it".to_owned(),
@@ -206,61 +217,6 @@ fn mark(folder: &Path) -> io::Result<()> {
     file.write_all(MARK_TEXT)?;
     file.sync_all()?;
     File::open(folder)?.sync_all()
-}
-
-/// Identity of a data folder, and of files in it that stay open: they may lose their names while a server runs.
-#[derive(Debug)]
-pub struct FolderWatch {
-    path: PathBuf,
-    folder: Identity,
-    files: Vec<(PathBuf, Identity)>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Identity {
-    device: u64,
-    inode: u64,
-}
-
-/// The data folder is not the one that a server began with.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{} is not the one that this server began with: was its disk unmounted, or was it removed?", .0.display())]
-pub struct FolderReplaced(PathBuf);
-
-impl FolderWatch {
-    /// Notes the identity of the folder at `path` and of these files in it, as they are now.
-    ///
-    /// # Errors
-    /// When one of them cannot be read.
-    pub fn new(path: &Path, files: &[&str]) -> io::Result<Self> {
-        let path = std::path::absolute(path)?;
-        let folder = Identity::at(&path)?;
-        let files = files.iter().map(|name| path.join(name));
-        let files = files.map(|file| Identity::at(&file).map(|identity| (file, identity)));
-        Ok(Self { folder, files: files.collect::<io::Result<_>>()?, path })
-    }
-
-    /// Compares the folder and its files with those of the start.
-    ///
-    /// # Errors
-    /// [`FolderReplaced`] names the one that is another, or is gone.
-    pub fn check(&self) -> Result<(), FolderReplaced> {
-        let is_same = |path: &Path, identity: Identity| Identity::at(path).is_ok_and(|found| found == identity);
-        if !is_same(&self.path, self.folder) {
-            return Err(FolderReplaced(self.path.clone()));
-        }
-        match self.files.iter().find(|(file, identity)| !is_same(file, *identity)) {
-            Some((file, _)) => Err(FolderReplaced(file.clone())),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Identity {
-    fn at(path: &Path) -> io::Result<Self> {
-        let found = fs::metadata(path)?;
-        Ok(Self { device: found.dev(), inode: found.ino() })
-    }
 }
 
 #[cfg(test)]

@@ -16,14 +16,22 @@ const MAX_REASONS: usize = 256;
 #[derive(Debug)]
 pub struct FaultLog {
     message: &'static str,
+    reasons: Mutex<Reasons>,
+}
+
+/// Reasons of failures that were not followed by a success.
+#[derive(Debug)]
+struct Reasons {
     /// Reasons that were logged, with the time.
-    logged: Mutex<VecDeque<(String, Instant)>>,
+    logged: VecDeque<(String, Instant)>,
+    /// Time of the last failure, logged or not.
+    last: Option<Instant>,
 }
 
 impl FaultLog {
     /// Makes a log; `message` says what failed, and the reason is added.
     pub const fn new(message: &'static str) -> Self {
-        Self { message, logged: Mutex::new(VecDeque::new()) }
+        Self { message, reasons: Mutex::new(Reasons { logged: VecDeque::new(), last: None }) }
     }
 
     /// Notes a failure. It is logged unless it was already, for the same reason.
@@ -41,7 +49,24 @@ impl FaultLog {
 
     /// Notes a success, which ends the failures before it.
     pub fn succeeded(&self) {
-        let had_failed = !std::mem::take(&mut *self.lock()).is_empty();
+        self.end_failures(|_| true);
+    }
+
+    /// Notes a success of work of which other parts may still fail: it ends the failures before it once none came for `quiet`.
+    pub fn succeeded_after(&self, quiet: Duration) {
+        let now = Instant::now();
+        self.end_failures(|last| now.saturating_duration_since(last) >= quiet);
+    }
+
+    /// Forgets the failures if the last one is over, and logs their end.
+    fn end_failures(&self, is_over: impl FnOnce(Instant) -> bool) {
+        let mut reasons = self.lock();
+        if !reasons.last.is_some_and(is_over) {
+            return;
+        }
+        reasons.last = None;
+        let had_failed = !std::mem::take(&mut reasons.logged).is_empty();
+        drop(reasons);
         if had_failed {
             tracing::info!("It works again. Before: {}", self.message);
         }
@@ -61,7 +86,9 @@ impl FaultLog {
 
     /// Returns true if a reason was not logged lately, and remembers it.
     fn is_new(&self, reason: &str, now: Instant) -> bool {
-        let mut logged = self.lock();
+        let mut reasons = self.lock();
+        reasons.last = Some(now);
+        let logged = &mut reasons.logged;
         logged.retain(|(_, at)| now.saturating_duration_since(*at) < REMINDER_INTERVAL);
         if logged.iter().any(|(known, _)| known == reason) {
             return false;
@@ -73,8 +100,8 @@ impl FaultLog {
         true
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<(String, Instant)>> {
-        self.logged.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Reasons> {
+        self.reasons.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -95,6 +122,16 @@ mod tests {
         for n in 0..2 * MAX_REASONS {
             assert!(logged(&n.to_string(), reminder + second));
         }
-        assert_eq!(log.lock().len(), MAX_REASONS);
+        assert_eq!(log.lock().logged.len(), MAX_REASONS);
+    }
+
+    #[test]
+    fn a_success_among_failures_ends_them_only_after_a_quiet_time() {
+        let log = FaultLog::new("The work failed");
+        assert!(log.begins("no room") && !log.begins("no room"));
+        log.succeeded_after(Duration::from_secs(3600));
+        assert!(!log.begins("no room"), "it failed just now");
+        log.succeeded_after(Duration::ZERO);
+        assert!(log.begins("no room"), "another failure");
     }
 }

@@ -5,6 +5,7 @@
 mod behaviour;
 pub mod catalogue;
 mod mischief;
+mod reports;
 
 use std::{
     io,
@@ -65,6 +66,8 @@ struct Now {
     behaviour: Behaviour,
     token: Option<String>,
     asked: Vec<Asked>,
+    /// Chunks that were reported as wrong.
+    reported: Vec<u32>,
     sent: u64,
     /// Time at which the throttled line is free again.
     line_free: Instant,
@@ -93,7 +96,15 @@ impl Rogue {
         let address = listener.local_addr()?;
         let started = Instant::now();
         let (behaviour, asked) = (Behaviour::Honest, Vec::new());
-        let now = Mutex::new(Now { behaviour, token: None, asked, sent: 0, line_free: started, taken: false });
+        let now = Mutex::new(Now {
+            behaviour,
+            token: None,
+            asked,
+            reported: Vec::new(),
+            sent: 0,
+            line_free: started,
+            taken: false,
+        });
         let state = Arc::new(State { file, content, started, now });
         let task = accept(listener, Arc::clone(&state), serve);
         Ok(Self { address, state, task })
@@ -176,6 +187,10 @@ fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 }
 
 async fn answer(stream: &mut TcpStream, state: &State, head: &str) -> io::Result<()> {
+    if let Some(chunk) = reports::reported_chunk(head) {
+        state.now().reported.push(chunk);
+        return refuse(stream, 202, "").await;
+    }
     let len = u64::try_from(state.content.len()).unwrap_or(u64::MAX);
     let range = match select(field(head, "range").unwrap_or_default(), len) {
         Selection::Single(range) => range,

@@ -7,13 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use wire::Zone;
 
 /// Burst after a pause, as a time at the full rate: enough to even out timers, too little to show on a link.
 const MAX_BURST: Duration = Duration::from_millis(50);
 /// Shortest wait that is worth a timer; the next wait makes up for shorter ones.
 const MIN_WAIT: Duration = Duration::from_millis(2);
+/// Rate in bytes per second that each body of an upload should receive of the limit: twice what servers demand.
+const MIN_BODY_SHARE: u64 = 8 << 10;
 /// Most bytes to reserve at once, so that transfers that share a link alternate.
 pub const MAX_BATCH_SIZE: usize = 64 << 10;
 
@@ -42,15 +44,53 @@ impl Bucket {
     pub fn reserve(&self, bytes: u64, now: Instant) -> Instant {
         let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
         let from = free_at.unwrap_or(now).max(now.checked_sub(MAX_BURST).unwrap_or(now));
-        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.rate);
-        let due = from + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX / 4));
+        let due = from + self.time_of(bytes);
         *free_at = Some(due);
         due
+    }
+
+    /// Takes back a reservation of which `bytes` did not flow, so that later reservations do not wait for them.
+    pub fn give_back(&self, bytes: u64) {
+        let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
+        *free_at = free_at.and_then(|at| at.checked_sub(self.time_of(bytes)));
+    }
+
+    /// Returns the time that `bytes` take at the full rate.
+    fn time_of(&self, bytes: u64) -> Duration {
+        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.rate);
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX / 4))
     }
 
     /// Returns how many bytes to reserve at once: few enough that many transfers alternate within a second.
     pub fn batch_size(&self) -> usize {
         usize::try_from(self.rate / 20).unwrap_or(MAX_BATCH_SIZE).clamp(4 << 10, MAX_BATCH_SIZE)
+    }
+}
+
+/// Bytes that are reserved, and given back if this is dropped before they flow: their transfer ended while it waited.
+#[derive(Debug)]
+struct Reservation {
+    bucket: Arc<Bucket>,
+    bytes: u64,
+    due: Instant,
+}
+
+impl Reservation {
+    fn new(bucket: Arc<Bucket>, bytes: u64, now: Instant) -> Self {
+        Self { due: bucket.reserve(bytes, now), bucket, bytes }
+    }
+
+    /// Records that the bytes flow.
+    fn used(mut self) {
+        self.bytes = 0;
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.bucket.give_back(self.bytes);
+        }
     }
 }
 
@@ -66,6 +106,8 @@ pub struct RateLimiter(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     limits: Mutex<Limits>,
+    /// Bodies of uploads that the limit in all can feed at once.
+    bodies: Option<Arc<Semaphore>>,
     /// Wakes those that wait by a limit that has changed.
     changed: Notify,
 }
@@ -79,9 +121,10 @@ struct Limits {
 impl RateLimiter {
     /// Creates a limiter of `rate` bytes per second in all.
     pub fn with_total(rate: u64) -> Self {
-        let limiter = Self::default();
-        limiter.limits().total = Some(Arc::new(Bucket::new(rate)));
-        limiter
+        let bodies = usize::try_from(rate / MIN_BODY_SHARE).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS);
+        let limits = Limits { total: Some(Arc::new(Bucket::new(rate))), ..Limits::default() };
+        let bodies = Some(Arc::new(Semaphore::new(bodies)));
+        Self(Arc::new(Shared { limits: Mutex::new(limits), bodies, changed: Notify::new() }))
     }
 
     /// Returns the limit in all, in bytes per second.
@@ -98,10 +141,18 @@ impl RateLimiter {
     pub async fn acquire_total(&self, bytes: usize) {
         let Some(total) = self.limits().total.clone() else { return };
         let now = Instant::now();
-        let due = total.reserve(u64::try_from(bytes).unwrap_or(u64::MAX), now);
-        if let Some(wait) = worthwhile_wait(due, now) {
+        let reserved = Reservation::new(total, u64::try_from(bytes).unwrap_or(u64::MAX), now);
+        if let Some(wait) = worthwhile_wait(reserved.due, now) {
             tokio::time::sleep(wait).await;
         }
+        reserved.used();
+    }
+
+    /// Waits until the limit in all can feed one more body of an upload, as long as the returned value lives.
+    pub async fn body_permit(&self) -> Option<OwnedSemaphorePermit> {
+        let bodies = self.0.bodies.clone()?;
+        // The semaphore is never closed.
+        bodies.acquire_owned().await.ok()
     }
 
     /// Replaces the limits by zone, in bytes per second. A zone that is absent has no limit.
@@ -129,18 +180,20 @@ impl RateLimiter {
     pub async fn acquire(&self, zone: &Zone, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let [total, mut own] = self.buckets(zone);
-        let total_due = total.map(|bucket| bucket.reserve(bytes, Instant::now()));
-        loop {
+        let of_total = total.map(|bucket| Reservation::new(bucket, bytes, Instant::now()));
+        let of_zone = loop {
             let mut changed = pin!(self.0.changed.notified());
             changed.as_mut().enable();
             let now = Instant::now();
-            let due = own.map(|bucket| bucket.reserve(bytes, now)).max(total_due);
-            let Some(wait) = due.and_then(|due| worthwhile_wait(due, now)) else { return };
+            let of_zone = own.map(|bucket| Reservation::new(bucket, bytes, now));
+            let due = of_zone.iter().chain(&of_total).map(|reserved| reserved.due).max();
+            let Some(wait) = due.and_then(|due| worthwhile_wait(due, now)) else { break of_zone };
             tokio::select! {
-                () = tokio::time::sleep(wait) => return,
+                () = tokio::time::sleep(wait) => break of_zone,
                 () = changed => own = self.buckets(zone)[1].clone(),
             }
-        }
+        };
+        of_zone.into_iter().chain(of_total).for_each(Reservation::used);
     }
 
     /// Returns the most bytes from `zone` to acquire at once; `None` where nothing is limited.
@@ -197,6 +250,21 @@ mod tests {
             let both = async { tokio::join!(limiter.acquire(&zone, 5_000), change) };
             tokio::time::timeout(Duration::from_secs(60), both).await.expect("not the 5,000 s of the old limit");
         }
+    }
+
+    #[tokio::test]
+    async fn a_transfer_that_ends_while_it_waits_gives_its_bytes_back() {
+        let (limiter, zone): (_, Zone) = (RateLimiter::with_total(1000), "eu".parse().unwrap());
+        limiter.limit_zones(&[(zone.clone(), 1000)].into());
+        for _ in 0..2 {
+            let waits = [
+                tokio::time::timeout(Duration::from_millis(1), limiter.acquire(&zone, 100_000)).await,
+                tokio::time::timeout(Duration::from_millis(1), limiter.acquire_total(100_000)).await,
+            ];
+            assert!(waits.iter().all(Result::is_err), "{waits:?}");
+        }
+        let next = tokio::time::timeout(Duration::from_secs(20), limiter.acquire(&zone, 100)).await;
+        next.expect("not the 400 s of those that ended");
     }
 
     #[tokio::test]

@@ -86,6 +86,8 @@ pub struct Schedule {
     max_requests: usize,
     /// Limit at a source that gives each request [`assign::MIN_RATE_PER_REQUEST`].
     max_requests_fast: usize,
+    /// Requests in flight in all that our own limit can feed.
+    max_requests_by_limit: Option<usize>,
     /// Set if nearer sources exclude farther ones however little they give.
     strict_tiers: bool,
     /// Time of the last speed trial of an excluded source.
@@ -149,6 +151,7 @@ impl Schedule {
             layout,
             max_requests: max_requests.max(1),
             max_requests_fast: 0,
+            max_requests_by_limit: None,
             strict_tiers: false,
             last_trial: None,
             sources: Vec::new(),

@@ -6,6 +6,7 @@ mod failure;
 mod fetch;
 mod partial_chunks;
 pub(crate) mod refusal;
+mod request_progress;
 mod response;
 
 use wire::catalogue::Location;
@@ -16,6 +17,7 @@ pub(crate) use self::{
     failure::Failure,
     fetch::{Fetch, RequestEvent},
     partial_chunks::PartialChunks,
+    request_progress::RequestProgress,
 };
 
 #[cfg(test)]

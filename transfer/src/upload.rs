@@ -1,5 +1,6 @@
 //! The publication of a file to many servers at once.
 
+mod accepted_rate;
 mod driver;
 mod in_flight;
 mod report;
@@ -12,7 +13,10 @@ use tokio_util::sync::CancellationToken;
 use wire::{ChunkLayout, catalogue::UploadPlan};
 
 use self::driver::{UploadDriver, UploadSettings};
-pub use self::report::{Published, TargetReport, UploadError, UploadEvent};
+pub use self::{
+    accepted_rate::{BODY_GRACE_TIME, MIN_ACCEPTED_BODY_RATE},
+    report::{Published, TargetReport, UploadError, UploadEvent},
+};
 use crate::rate_limiter::RateLimiter;
 
 /// Publishes files.

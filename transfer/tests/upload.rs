@@ -288,3 +288,30 @@ async fn a_stalled_target_is_left_behind_in_seconds_when_the_others_make_the_quo
         assert!(began.elapsed() < 2 * Duration::from_secs(limit), "paused: {paused}, {:?}", began.elapsed());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_low_limit_feeds_one_target_after_the_other_and_one_that_is_too_low_is_named() {
+    let rate = 8 << 10;
+    let servers = [server("one").await, server("two").await, server("three").await];
+    let bytes = content(rate);
+    let accepted: Arc<Mutex<Vec<Instant>>> = Arc::default();
+    let times = Arc::clone(&accepted);
+    let progress = Box::new(move |event| {
+        if event == UploadEvent::Accepted {
+            times.lock().unwrap().push(Instant::now());
+        }
+    });
+    let (source, plan, cancel) = (file(&bytes), plan(rate, 3, &servers.each_ref()), CancellationToken::new());
+    let (client, rate_limiter) = (client_builder().build().unwrap(), RateLimiter::with_total(rate));
+    let publisher = Publisher { client, resume: false, rate_limiter, cancel, progress };
+    let begun = Instant::now();
+    publisher.publish(File::open(source.path()).unwrap(), &plan).await.unwrap();
+    servers.iter().for_each(|server| check(server, &bytes));
+    let first = accepted.lock().unwrap()[0].duration_since(begun);
+    assert!(first < Duration::from_millis(1800), "the first target had to share the limit: {first:?}");
+
+    let bytes = content(MIB);
+    let (limit, plan) = (RateLimiter::with_total(1000), self::plan(MIB, 1, &[&servers[0]]));
+    let error = publish_with_events(file(&bytes).path(), &plan, false, limit).await.0.unwrap_err();
+    assert!(matches!(error, UploadError::LimitTooLow { rate: 1000, min: 4096 }), "{error}");
+}

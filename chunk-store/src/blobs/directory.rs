@@ -15,7 +15,7 @@ use lifecycle::{
 use rustix::fs::FallocateFlags;
 use wire::FileId;
 
-use self::folders::{absent, create_folder, ids, preallocate, sync_folder};
+use self::folders::{absent, ids, preallocate, sync_folder};
 use crate::{Reserve, volume::ballast::Ballast};
 
 mod folders;
@@ -83,8 +83,7 @@ impl BlobDirectory {
         let data = folder.path;
         let lock = FolderLock::acquire(data)?;
         let files = data.join("files");
-        create_folder(&files)?;
-        create_folder(partial)?;
+        folder.prepare_subfolders(&[&files, partial])?;
         let device = |path: &Path| fs::metadata(path).map(|found| found.dev());
         anyhow::ensure!(
             device(&files)? == device(partial)?,
@@ -93,7 +92,8 @@ impl BlobDirectory {
             data.display()
         );
         sync_folder(data)?;
-        let (watch, ballast) = (FolderWatch::new(data, &[LOCK_FILE_NAME])?, Ballast::new(data));
+        let watch = FolderWatch::new(data, &[LOCK_FILE_NAME])?.and_subfolders(&[&files, partial])?;
+        let ballast = Ballast::new(data);
         let reserve = Reserve::default();
         let volume_file = lock.file().try_clone()?;
         Ok(Self { files, partial: partial.to_owned(), reserve, lock: Some(lock), volume_file, watch, ballast })
@@ -105,7 +105,8 @@ impl BlobDirectory {
     /// When no store was ever made there.
     pub fn open_unlocked(data: &Path, partial: &Path) -> io::Result<Self> {
         let volume_file = File::open(data.join(LOCK_FILE_NAME))?;
-        let (files, watch) = (data.join("files"), FolderWatch::new(data, &[LOCK_FILE_NAME])?);
+        let files = data.join("files");
+        let watch = FolderWatch::new(data, &[LOCK_FILE_NAME])?.and_subfolders(&[&files, partial])?;
         let (reserve, ballast) = (Reserve::default(), Ballast::new(data));
         Ok(Self { files, partial: partial.to_owned(), reserve, lock: None, volume_file, watch, ballast })
     }
@@ -114,13 +115,12 @@ impl BlobDirectory {
     ///
     /// # Errors
     /// When one of them cannot be read.
-    pub fn watch_files(mut self, data: &Path, names: &[&str]) -> io::Result<Self> {
-        self.watch = FolderWatch::new(data, &[&[LOCK_FILE_NAME], names].concat())?;
-        Ok(self)
+    pub fn watch_files(self, names: &[&str]) -> io::Result<Self> {
+        Ok(Self { watch: self.watch.and_files(names)?, ..self })
     }
 
-    /// Checks that the data folder and the watched files in it are those of the start. Otherwise what is written now is not
-    /// there after a restart.
+    /// Checks that the data folder, the folders of blobs and the watched files are those of the start. Otherwise what is
+    /// written now is not there after a restart.
     ///
     /// # Errors
     /// When another folder is there, or none.
@@ -234,7 +234,7 @@ impl BlobDirectory {
 
     /// Moves a complete blob to its final place.
     pub(crate) fn complete(&self, id: FileId) -> io::Result<()> {
-        self.check_io()?;
+        self.watch.remake_subfolder(&self.files)?;
         let path = self.final_path(id);
         let shard = path.parent().unwrap_or(&self.files);
         if !shard.exists() {
@@ -306,10 +306,9 @@ impl BlobDirectory {
     }
 
     /// Makes the folder of partial blobs, which may have been removed while the process runs. Not on another disk: if the
-    /// data folder lost its disk, the names in it lead to the one below.
+    /// data folder or one in it lost its disk, the names in it lead to the one below.
     fn make_partial_folder(&self) -> io::Result<()> {
-        self.check_io()?;
-        fs::create_dir_all(&self.partial)
+        self.watch.remake_subfolder(&self.partial)
     }
 
     fn partial_path(&self, id: FileId) -> PathBuf {

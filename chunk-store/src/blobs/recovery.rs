@@ -54,6 +54,10 @@ fn put_in_place(directory: &BlobDirectory, record: &BlobRecord) -> std::io::Resu
 /// Releases the space of chunks that were being received: none of their bytes count. They take it again when they come.
 async fn release_gaps(directory: &Arc<BlobDirectory>, records: &dyn ChunkRecords, id: FileId) -> Result<(), BlobError> {
     let Some(record) = records.file(id).await? else { return Ok(()) };
+    if records.is_withheld(id).await? {
+        // Nothing tells which of its bytes count; their owner decides about them.
+        return Ok(());
+    }
     let gaps = record.chunks.gaps(0..record.layout.count());
     let bytes: Vec<_> = gaps.iter().map(|run| record.layout.bytes_of_run(run)).collect();
     let directory = directory.clone();

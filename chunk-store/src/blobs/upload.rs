@@ -5,14 +5,13 @@ use std::{error::Error, ops::Range, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use tokio::time::timeout;
+use transfer::upload::{BODY_GRACE_TIME, MIN_ACCEPTED_BODY_RATE};
 use wire::{ChunkIndex, Digest};
 
 use crate::{Blob, BlobError, BlobStore, ChunkWriter, VolumeState, WrittenChunk};
 
 /// Time without a byte of the body after which the request is abandoned.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Average rate that a body must keep, in bytes per second: a slower one keeps others from writing the chunk.
-const MIN_BODY_RATE: u64 = 4096;
 
 /// Receipt of an uploaded chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,12 +73,12 @@ impl BlobStore {
     }
 }
 
-/// Abandons the body of the chunk at `place` when it comes too slowly.
+/// Abandons the body of the chunk at `place` when it comes too slowly: a slow one keeps others from writing the chunk.
 async fn within_min_rate<T>(
     place: &Range<u64>,
     receiving: impl Future<Output = Result<T, BlobError>>,
 ) -> Result<T, BlobError> {
-    let limit = BODY_TIMEOUT + Duration::from_secs((place.end - place.start) / MIN_BODY_RATE);
+    let limit = BODY_GRACE_TIME + Duration::from_secs((place.end - place.start) / MIN_ACCEPTED_BODY_RATE);
     timeout(limit, receiving).await.unwrap_or(Err(BlobError::BodyStalled))
 }
 

@@ -91,13 +91,15 @@ impl BlobStore {
         self.record_contents(id, layout, false, matching).await
     }
 
-    /// Records a complete blob that the catalogue does not have, as withheld, with the digests that it has: nothing else tells
-    /// which are right. Its owner decides about it.
+    /// Records a blob that the catalogue does not have, as withheld: its owner decides about it. A complete one is recorded with
+    /// the digests that it has, as nothing else tells which are right; of a partial one nothing tells which chunks are stored.
     ///
     /// # Errors
     /// When the records cannot be written; the blob stays as it is.
     pub async fn record_orphan(&self, id: FileId, layout: ChunkLayout) -> Result<Option<Adoption>, BlobError> {
-        self.record_contents(id, layout, true, |_, _| true).await
+        let directory = self.directory().clone();
+        let is_complete = run_blocking(move || Ok(directory.sizes(id)?.complete.is_some())).await?;
+        self.record_contents(id, layout, true, move |_, _| is_complete).await
     }
 
     async fn record_contents(

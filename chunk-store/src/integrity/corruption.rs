@@ -2,7 +2,7 @@
 
 use wire::FileId;
 
-use crate::{Blob, BlobError, BlobStore, run_blocking};
+use crate::{Blob, BlobError, BlobStore, RecordedChunk, run_blocking};
 
 /// Files looked up together on disk.
 const LOOKUP_BATCH_SIZE: usize = 256;
@@ -31,6 +31,28 @@ impl BlobStore {
             return Ok(false);
         }
         self.withdraw(blob.id(), chunks).await.map(|()| true)
+    }
+
+    /// Corrects the recorded digest of a chunk whose bytes are those of the catalogue, unless chunks of the file were withdrawn
+    /// since it was read: `seen` withdrawals ago. True if it was corrected.
+    pub(super) async fn correct_digest_if_unchanged(
+        &self,
+        blob: &Blob,
+        seen: u64,
+        chunk: RecordedChunk,
+    ) -> Result<bool, BlobError> {
+        let _accounting = self.lock_accounting().await;
+        if blob.withdrawals() != seen {
+            return Ok(false);
+        }
+        let (id, n) = (blob.id(), chunk.chunk);
+        self.records().correct_digest(id, chunk).await?;
+        self.metrics().corrected_digests.inc();
+        tracing::error!(
+            file = %id, chunk = n,
+            "Chunk {n} of file {id} is intact, and its recorded digest was wrong: corrected it; check the disk of the database"
+        );
+        Ok(true)
     }
 
     /// The caller holds `accounting`.

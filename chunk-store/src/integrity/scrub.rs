@@ -13,6 +13,7 @@ use std::{
     time::Instant,
 };
 
+use async_trait::async_trait;
 use rustix::fs::Advice;
 use transfer::rate_limiter::{Bucket, worthwhile_wait};
 use wire::{Digest, FileId, Hasher};
@@ -33,18 +34,35 @@ pub enum ChunkVerdict {
     NotHeld,
 }
 
+/// Digests that the catalogue has. The records here may err, too.
+#[async_trait]
+pub trait CatalogueDigests: std::fmt::Debug + Send + Sync + 'static {
+    /// Returns the digest of a chunk; `None` when the catalogue has none, or does not answer now.
+    async fn digest(&self, file: FileId, chunk: u32) -> Option<Digest>;
+}
+
+/// Digest of bytes that were read from disk.
+enum ReadDigest {
+    Read(Digest),
+    /// The disk does not return the bytes.
+    Unreadable,
+    /// The verification was interrupted.
+    Interrupted,
+}
+
 /// Verifies stored files at a bounded rate.
 #[derive(Debug)]
 pub struct ChunkVerifier {
     store: Arc<BlobStore>,
+    catalogue: Arc<dyn CatalogueDigests>,
     rate: Bucket,
     interrupted: AtomicBool,
 }
 
 impl ChunkVerifier {
     /// Returns a verifier that reads at most `rate` bytes per second.
-    pub fn new(store: Arc<BlobStore>, rate: u64) -> Self {
-        Self { store, rate: Bucket::new(rate), interrupted: AtomicBool::new(false) }
+    pub fn new(store: Arc<BlobStore>, catalogue: Arc<dyn CatalogueDigests>, rate: u64) -> Self {
+        Self { store, catalogue, rate: Bucket::new(rate), interrupted: AtomicBool::new(false) }
     }
 
     /// Ends the present verification early, without a result.
@@ -100,8 +118,21 @@ impl ChunkVerifier {
         let held = blob.layout().chunk(n).filter(|chunk| blob.holds(*chunk));
         let Some(chunk) = held else { return Ok(ChunkVerdict::NotHeld) };
         let (bytes, seen) = (blob.layout().bytes_of(chunk), blob.withdrawals());
+        let mut found = None;
         // Twice: memory errs as well, and a chunk should not be withdrawn for it.
-        if self.matches(blob, &bytes, digest).await? || self.matches(blob, &bytes, digest).await? {
+        for _ in 0..2 {
+            found = match self.read_digest(blob, &bytes).await? {
+                // It is read again soon.
+                ReadDigest::Interrupted => return Ok(ChunkVerdict::Intact),
+                ReadDigest::Read(read) if read == digest => return Ok(ChunkVerdict::Intact),
+                ReadDigest::Read(read) => Some(read),
+                ReadDigest::Unreadable => None,
+            };
+        }
+        if let Some(digest) = found
+            && self.catalogue.digest(blob.id(), n).await == Some(digest)
+            && self.store.correct_digest_if_unchanged(blob, seen, RecordedChunk { chunk: n, digest }).await?
+        {
             return Ok(ChunkVerdict::Intact);
         }
         if self.store.drop_if_lost(blob.id()).await? {
@@ -111,14 +142,12 @@ impl ChunkVerifier {
         Ok(if withdrawn { ChunkVerdict::Corrupt } else { ChunkVerdict::NotHeld })
     }
 
-    /// Returns true if the bytes have this digest. Bytes that the disk does not return have not.
-    async fn matches(&self, blob: &Arc<Blob>, bytes: &Range<u64>, digest: Digest) -> Result<bool, BlobError> {
+    async fn read_digest(&self, blob: &Arc<Blob>, bytes: &Range<u64>) -> Result<ReadDigest, BlobError> {
         let mut hasher = Hasher::new();
         let mut at = bytes.start;
         while at < bytes.end {
             if self.interrupted.load(Ordering::Relaxed) {
-                // It is read again soon.
-                return Ok(true);
+                return Ok(ReadDigest::Interrupted);
             }
             let block = at..bytes.end.min(at.saturating_add(BLOCK_BYTES));
             let now = Instant::now();
@@ -132,12 +161,12 @@ impl ChunkVerifier {
                 Ok(content) => hasher.update(&content),
                 Err(error) => {
                     tracing::error!(file = %blob.id(), %error, at, "File {} cannot be read", blob.id());
-                    return Ok(false);
+                    return Ok(ReadDigest::Unreadable);
                 }
             }
         }
         self.store.metrics().scrubbed_bytes.inc_by(bytes.end - bytes.start);
-        Ok(hasher.finish() == digest)
+        Ok(ReadDigest::Read(hasher.finish()))
     }
 }
 

@@ -20,6 +20,8 @@ use super::job_view::JobView;
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Time for the first event of a stream, which the info-server sends at once. After it, a proxy holds the stream back.
 const FIRST_EVENT_TIMEOUT: Duration = Duration::from_millis(1500);
+/// Time between two events of a stream that brings one each second. After it, a proxy holds the stream back.
+const MAX_EVENT_GAP: Duration = Duration::from_secs(2);
 /// Time for which a job is polled before a stream is tried again.
 const POLLING_PERIOD: Duration = Duration::from_secs(60);
 const MIN_POLL_PAUSE: Duration = Duration::from_millis(300);
@@ -112,6 +114,7 @@ impl JobMonitor {
         match event {
             JobEvent::Job(job) => self.update(|view| view.apply_job(*job)),
             JobEvent::Chunks(chunks) => self.update(|view| view.apply_chunks(chunks)),
+            JobEvent::Alive => {}
         }
         self.record_contact();
     }
@@ -162,7 +165,7 @@ enum StreamEnd {
     AfterEvents,
     /// It ended without an event.
     AtOnce,
-    /// Nothing arrived: a proxy collects what the info-server sends.
+    /// Nothing arrived, or nothing more: a proxy collects what the info-server sends.
     HeldBack,
 }
 
@@ -180,11 +183,24 @@ async fn read_stream(monitor: &JobMonitor) -> Result<StreamEnd, InfoError> {
     };
     let (mut events, first) = opened?;
     let Some(first) = first else { return Ok(StreamEnd::AtOnce) };
-    monitor.apply(first);
+    // Servers of earlier versions may be silent for longer.
+    let mut max_gap = Duration::MAX;
+    let mut apply = |event: JobEvent| {
+        if event == JobEvent::Alive {
+            max_gap = MAX_EVENT_GAP;
+        }
+        monitor.apply(event);
+        max_gap
+    };
+    let mut gap = apply(first);
     loop {
-        match events.next().await {
+        let Ok(next) = time::timeout(gap, events.next()).await else {
+            tracing::debug!("the event stream of a job brings nothing more: polling");
+            return Ok(StreamEnd::HeldBack);
+        };
+        match next {
             Ok(None) => return Ok(StreamEnd::AfterEvents),
-            Ok(Some(event)) => monitor.apply(event),
+            Ok(Some(event)) => gap = apply(event),
             Err(error) => {
                 tracing::debug!(%error, "the event stream of a job broke off");
                 return Ok(StreamEnd::AfterEvents);
@@ -231,5 +247,63 @@ async fn report_progress(monitor: Arc<JobMonitor>, progress: Progress) {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{
+        Router,
+        body::{Body, Bytes},
+        extract::RawQuery,
+        routing::{get, put},
+    };
+    use futures::{StreamExt as _, stream};
+    use serde_json::json;
+
+    use super::*;
+
+    fn job(fetched: u32) -> serde_json::Value {
+        json!({
+            "id": "01890a5d-ac96-774b-bcce-b302099a8057", "url": "https://example.org/x.bin", "name": "x.bin",
+            "state": "running", "file": "01890a5d-ac96-774b-bcce-b302099a8058", "size": 4 << 20, "chunk_size": 1 << 20,
+            "generation": 1, "connections": 1, "start_at": "2026-01-01T00:00:00Z", "created_at": "2026-01-01T00:00:00Z",
+            "keep": false, "chunks": 4, "fetched": fetched, "workers": [], "askers": 1,
+        })
+    }
+
+    /// Starts an info-server behind a proxy that passes on the first block of an open stream and then nothing.
+    async fn held_back() -> String {
+        let events = |RawQuery(query): RawQuery| async move {
+            let is_once = query.is_some_and(|query| query.contains("once=true"));
+            let fetched = u32::from(is_once);
+            let text = format!("event: job\ndata: {}\n\nevent: alive\ndata: 1\n\n", job(fetched));
+            let block = stream::iter([Ok::<_, std::io::Error>(Bytes::from(text))]);
+            if is_once { Body::from_stream(block) } else { Body::from_stream(block.chain(stream::pending())) }
+        };
+        let router = Router::new().route("/v1/jobs/{id}/events", get(events));
+        let router = router.route("/v1/jobs/{id}/progress", put(async || "{}"));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        url
+    }
+
+    #[tokio::test]
+    async fn a_job_is_polled_when_a_proxy_holds_its_stream_back_after_the_first_block() {
+        let http = transfer::source::client_builder().build().unwrap();
+        let info = UserClient::new(held_back().await.parse().unwrap(), http, None);
+        let (progress, _notices) = Progress::new();
+        let begun = Instant::now();
+        let started = serde_json::from_value(job(0)).unwrap();
+        let follower = JobFollower::start(info, None, started, progress);
+        let mut changes = follower.monitor.changes();
+        let polled = async {
+            while follower.monitor.view().job.fetched == 0 {
+                changes.changed().await.unwrap();
+            }
+        };
+        time::timeout(Duration::from_secs(20), polled).await.expect("the job is polled");
+        assert!(begun.elapsed() < MAX_EVENT_GAP * 2, "{:?}", begun.elapsed());
     }
 }

@@ -7,7 +7,7 @@ use chunk_store::{Adoption, BlobError, UnrecordedBlob};
 use info_client::InfoError;
 use lifecycle::Shutdown;
 use wire::{
-    ChunkLayout,
+    ChunkLayout, FileId,
     server::{MAX_RECONCILE, ReconcileAnswer, ReconcileRequest},
 };
 
@@ -16,10 +16,16 @@ use crate::state::AppState;
 /// Pause after a round in which some files could not be decided about.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
+/// Refusals of the info-server that last: it does not have the file, it deleted the file, or the upload was not committed.
+/// Another server on the way may send the same statuses without its problem document.
+const FINAL_STATUSES: [u16; 3] = [404, 409, 410];
+
 #[derive(Debug, thiserror::Error)]
 enum RebuildError {
     #[error(transparent)]
     Info(#[from] InfoError),
+    #[error("the manifest of file {0} contradicts itself")]
+    Manifest(FileId),
     #[error(transparent)]
     Blob(#[from] BlobError),
 }
@@ -40,8 +46,11 @@ pub(crate) async fn record_stored_files(state: Arc<AppState>, shutdown: Shutdown
             () = finishing.cancelled() => break,
         };
         match recorded {
-            Ok(()) => {
-                state.damage_notes.end_rebuild()?;
+            Ok(round) => {
+                // Otherwise the next start would remove the partial blobs that were left.
+                if !round.left_partial {
+                    state.damage_notes.end_rebuild()?;
+                }
                 finishing.cancelled().await;
             }
             Err(error) => {
@@ -59,55 +68,60 @@ pub(crate) async fn record_stored_files(state: Arc<AppState>, shutdown: Shutdown
     Ok(())
 }
 
-/// Decides about every file without a record.
-async fn record_round(state: &AppState) -> Result<(), RebuildError> {
+/// Result of a round.
+#[derive(Debug, Clone, Copy, Default)]
+struct Round {
+    /// Set if a partial blob was left without a record.
+    left_partial: bool,
+}
+
+/// Decides about every file without a record. A file that cannot be decided about holds up no other one.
+async fn record_round(state: &AppState) -> Result<Round, RebuildError> {
+    let (mut round, mut undecided) = (Round::default(), None);
     for blobs in state.blobs.unrecorded().await?.chunks(MAX_RECONCILE) {
         let question = ReconcileRequest { files: blobs.iter().map(|blob| blob.id).collect() };
         let answer = state.info.reconcile(&question).await?;
         for blob in blobs {
-            record(state, *blob, &answer).await?;
+            match record(state, *blob, &answer).await {
+                Ok(is_left) => round.left_partial |= is_left && !blob.complete,
+                Err(RebuildError::Info(error)) if error.http_status().is_none() => return Err(error.into()),
+                Err(error @ RebuildError::Blob(_)) => return Err(error),
+                Err(error) => undecided = Some(error),
+            }
         }
     }
-    Ok(())
+    undecided.map_or(Ok(round), Err)
 }
 
-async fn record(state: &AppState, blob: UnrecordedBlob, answer: &ReconcileAnswer) -> Result<(), RebuildError> {
+/// Decides about a file. Returns true if it is left without a record.
+async fn record(state: &AppState, blob: UnrecordedBlob, answer: &ReconcileAnswer) -> Result<bool, RebuildError> {
     let UnrecordedBlob { id, size, complete } = blob;
     if answer.delete.contains(&id) {
         state.blobs.remove_unrecorded(id).await;
-        return Ok(());
+        return Ok(false);
     }
     let adoption = if answer.unknown.contains(&id) {
-        if !complete {
-            tracing::warn!(file = %id, "The catalogue does not have file {id}, and nothing tells which parts of it are stored: removing them");
-            state.blobs.remove_unrecorded(id).await;
-            return Ok(());
-        }
         let Ok(layout) = ChunkLayout::of(size) else {
             state.blobs.leave_unrecorded(id);
-            return Ok(());
+            return Ok(true);
         };
         state.blobs.record_orphan(id, layout).await?
     } else {
         let manifest = match state.info.manifest(id).await {
             Ok(manifest) => manifest,
-            Err(error) if error.http_status().is_some_and(|status| status < 500) => {
-                leave(state, blob, &error.to_string()).await;
-                return Ok(());
+            Err(error) if error.status().is_some_and(|status| FINAL_STATUSES.contains(&status)) => {
+                return Ok(leave(state, blob, &error).await);
             }
             Err(error) => return Err(error.into()),
         };
         match manifest.check() {
             // Bytes of an upload that was not committed: only its publisher has their digests.
             Ok(_) if complete && manifest.chunks.contains(&None) => {
-                leave(state, blob, "the catalogue does not have all its digests yet").await;
-                return Ok(());
+                return Ok(keep(state, id, "the catalogue does not have all its digests yet"));
             }
             Ok(layout) if layout.size() == size => state.blobs.adopt(id, layout, &manifest.chunks).await?,
-            Ok(_) | Err(_) => {
-                leave(state, blob, "its size is not that in the catalogue").await;
-                return Ok(());
-            }
+            Ok(_) => return Ok(keep(state, id, "its size is not that in the catalogue")),
+            Err(_) => return Err(RebuildError::Manifest(id)),
         }
     };
     match adoption {
@@ -116,17 +130,22 @@ async fn record(state: &AppState, blob: UnrecordedBlob, answer: &ReconcileAnswer
         }
         None => state.blobs.leave_unrecorded(id),
     }
-    Ok(())
+    Ok(adoption.is_none())
 }
 
-/// Leaves a complete blob that cannot be compared where it is, and removes a partial one, which is worth nothing: an upload
-/// that goes on sends it again.
-async fn leave(state: &AppState, blob: UnrecordedBlob, reason: &str) {
-    let id = blob.id;
-    if blob.complete {
-        tracing::warn!(file = %id, reason, "File {id} has no record and cannot be compared with its manifest: leaving it alone");
-        state.blobs.leave_unrecorded(id);
-    } else {
-        state.blobs.remove_unrecorded(id).await;
+/// Keeps a blob after a final refusal of its manifest. Only a partial one of a deleted or unfinished upload is removed, which is
+/// worth nothing: an upload that goes on sends it again. Returns true if it is kept.
+async fn leave(state: &AppState, blob: UnrecordedBlob, refusal: &InfoError) -> bool {
+    if blob.complete || refusal.status() == Some(404) {
+        return keep(state, blob.id, &refusal.to_string());
     }
+    state.blobs.remove_unrecorded(blob.id).await;
+    false
+}
+
+/// Keeps a blob that cannot be compared, without a record. Returns true.
+fn keep(state: &AppState, id: FileId, reason: &str) -> bool {
+    tracing::warn!(file = %id, reason, "File {id} has no record and cannot be compared with its manifest: leaving it alone");
+    state.blobs.leave_unrecorded(id);
+    true
 }

@@ -36,6 +36,10 @@ impl ChunkRecords for Database {
         Ok(self.note(Self::chunk_digests(self, id).await)?)
     }
 
+    async fn correct_digest(&self, id: FileId, chunk: RecordedChunk) -> Result<(), RecordsError> {
+        Ok(self.note(Self::correct_digest(self, id, chunk).await)?)
+    }
+
     async fn withdraw_chunks(&self, id: FileId, chunks: &[u32]) -> Result<(), RecordsError> {
         Ok(self.note(Self::withdraw_chunks(self, id, chunks).await)?)
     }

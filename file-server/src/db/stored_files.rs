@@ -151,6 +151,19 @@ impl Database {
             .collect()
     }
 
+    /// Replaces the digest of a stored chunk.
+    pub(crate) async fn correct_digest(&self, id: FileId, chunk: RecordedChunk) -> Result<(), DatabaseError> {
+        let mut transaction = self.write(Durability::Synced).await?;
+        sqlx::query("update chunk set digest = ? where file = ? and n = ?")
+            .bind(chunk.digest.as_bytes().as_slice())
+            .bind(id.as_bytes().as_slice())
+            .bind(chunk.chunk)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
     /// Removes corrupt chunks, and has them reported and fetched again.
     pub(crate) async fn withdraw_chunks(&self, id: FileId, chunks: &[u32]) -> Result<(), DatabaseError> {
         let mut transaction = self.write(Durability::Synced).await?;

@@ -23,7 +23,11 @@ use utoipa::IntoParams;
 use wire::{Problem, range::ContentRange};
 
 use super::access::PresentedToken;
-use crate::{error::Error, state::AppState, tokens::permission::RequiredAccess};
+use crate::{
+    error::{self, Error},
+    state::AppState,
+    tokens::permission::RequiredAccess,
+};
 
 /// The digest of the whole representation (RFC 9530 §3).
 pub(super) const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
@@ -75,6 +79,7 @@ pub(super) async fn get_content(
         state.blobs.scrub_queue().push(access.file);
         return Err(Error::NotHere);
     }
+    error::note_opened();
     let (stored, head) = (blob.representation(), parts.method == Method::HEAD);
     let decision = decide(&ConditionFields::read(&parts.headers).conditions(head), &stored);
     let source = BodySource { store: state.blobs.clone(), blob, outlet, control: Arc::new(response) };

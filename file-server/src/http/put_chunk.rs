@@ -12,7 +12,11 @@ use http_front::{
 use wire::{ChunkLayout, Digest, token::GrantPurpose};
 
 use super::access::PresentedToken;
-use crate::{error::Error, state::AppState, tokens::permission::RequiredAccess};
+use crate::{
+    error::{self, Error},
+    state::AppState,
+    tokens::permission::RequiredAccess,
+};
 
 /// The digest of the body (RFC 9530 §2).
 const CONTENT_DIGEST: &str = "content-digest";
@@ -45,7 +49,10 @@ pub(super) async fn put_chunk(
     let blob = with_disk_timeout(state.blobs.find_or_create(access.file, layout)).await?;
     // Boxed: the future of an upload is much larger than that of any other request.
     match Box::pin(state.blobs.receive_chunk(&blob, chunk, digest, body.into_data_stream())).await? {
-        ChunkReceipt::Stored => Ok(StatusCode::CREATED),
+        ChunkReceipt::Stored => {
+            error::note_stored();
+            Ok(StatusCode::CREATED)
+        }
         ChunkReceipt::AlreadyStored => Ok(StatusCode::NO_CONTENT),
     }
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use chunk_store::{ChunkVerdict, ChunkVerifier, ReportedChunk};
 use lifecycle::{Shutdown, fault_log::FaultLog};
 
+use super::manifest_digests::ManifestDigests;
 use crate::state::AppState;
 
 /// Verifies reported chunks until `shutdown`, at no more than `rate` bytes per second: reports come from outside.
 pub(crate) async fn verify_reported_chunks(state: Arc<AppState>, rate: u64, shutdown: Shutdown) -> anyhow::Result<()> {
-    let verifier = ChunkVerifier::new(state.blobs.clone(), rate);
+    let verifier = ChunkVerifier::new(state.blobs.clone(), ManifestDigests::new(state.clone()), rate);
     let faults = FaultLog::new("Reported chunks cannot be verified");
     let verifying = async {
         loop {

@@ -12,7 +12,7 @@ use lifecycle::{Shutdown, fault_log::FaultLog};
 use tokio::sync::Notify;
 use wire::FileId;
 
-use super::scrub_trigger::ScrubTrigger;
+use super::{manifest_digests::ManifestDigests, scrub_trigger::ScrubTrigger};
 use crate::{config::Replication, db::scrub_progress::ScrubProgress, state::AppState};
 
 /// Time between two searches for lost blobs. Cheap: names and sizes only.
@@ -49,7 +49,8 @@ enum Task {
 
 impl Scrubber {
     pub(crate) fn new(state: Arc<AppState>, settings: &Replication, trigger: ScrubTrigger) -> Self {
-        let verifier = ChunkVerifier::new(state.blobs.clone(), settings.scrub_rate);
+        let catalogue = ManifestDigests::new(state.clone());
+        let verifier = ChunkVerifier::new(state.blobs.clone(), catalogue, settings.scrub_rate);
         Self { state, interval: settings.scrub_every.into(), verifier, trigger, started: Notify::new() }
     }
 

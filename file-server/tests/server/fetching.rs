@@ -86,9 +86,7 @@ impl Fixture {
     }
 
     fn blobs(&self) -> usize {
-        let partial = self.node.data.path().join("partial");
-        let complete = self.node.place(self.file).exists();
-        std::fs::read_dir(partial).unwrap().count() + usize::from(complete)
+        self.node.partial_blobs() + usize::from(self.node.place(self.file).exists())
     }
 }
 
@@ -145,9 +143,7 @@ async fn a_restarted_worker_reports_stored_chunks_instead_of_fetching_them() {
     // The job and the file no longer exist.
     info.received().reconciled.insert(file, "unknown");
     info.received().jobs.get_mut(&job).unwrap().over = true;
-    let left = || {
-        std::fs::read_dir(node.data.path().join("partial")).unwrap().count() + usize::from(node.place(file).exists())
-    };
+    let left = || node.partial_blobs() + usize::from(node.place(file).exists());
     eventually("nothing of it is left", EVENTUALLY_TIMEOUT, async || Ok((left() == 0).then_some(()))).await.unwrap();
     node.stop().await;
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
+use reqwest::StatusCode;
 use tokio::{sync::watch, task::JoinHandle};
 use wire::{
     ChunkLayout, Digest, FileId, JobId, ServerId, TokenId,
@@ -45,6 +46,9 @@ pub(crate) struct Received {
     /// Published files and where they are.
     pub(crate) published: HashMap<FileId, (Manifest, Vec<Location>)>,
     pub(crate) jobs: HashMap<JobId, Job>,
+    /// Status with which a proxy answers every request for a manifest.
+    pub(crate) proxy_status: Option<StatusCode>,
+    pub(crate) refused_manifests: u32,
     /// Answers to questions about files; those that it does not name are kept.
     pub(crate) reconciled: HashMap<FileId, &'static str>,
 }

@@ -66,6 +66,12 @@ impl Node {
         self.data.path().join("files").join(&name[name.len() - 2..]).join(&name)
     }
 
+    /// Returns the number of partial blobs on its disk.
+    pub(crate) fn partial_blobs(&self) -> usize {
+        let entries = std::fs::read_dir(self.data.path().join("partial")).unwrap();
+        entries.filter(|entry| !entry.as_ref().unwrap().file_name().to_string_lossy().starts_with('.')).count()
+    }
+
     /// Stops the server, and returns its data folder.
     pub(crate) async fn stop(self) -> TempDir {
         drop(self.client);

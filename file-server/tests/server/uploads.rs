@@ -151,7 +151,7 @@ async fn a_file_that_does_not_fit_is_refused_before_anything_is_visible() {
         .await
         .unwrap();
     assert_eq!(answer.status(), StatusCode::INSUFFICIENT_STORAGE);
-    assert_eq!(std::fs::read_dir(node.data.path().join("partial")).unwrap().count(), 0);
+    assert_eq!(node.partial_blobs(), 0);
     assert_eq!(node.get(file, &info.download(file)).send().await.unwrap().status(), StatusCode::NOT_FOUND);
     let ready = node.client.get(format!("{}/readyz", node.url)).send().await.unwrap();
     assert_eq!(ready.status(), StatusCode::OK);

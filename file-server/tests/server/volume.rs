@@ -175,6 +175,49 @@ async fn a_disk_that_is_not_mounted_becomes_no_new_server_and_one_that_goes_ackn
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_goes_from_a_folder_of_blobs_acknowledges_nothing_and_no_start_takes_the_folder_below() {
+    let info = Info::start().await;
+    for name in ["files", "partial"] {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join("a neighbour"), b"").unwrap();
+        let data = home.path().join("store");
+        let mut program = listening(plain_command(&info.url, &data)).await;
+        let (file, bytes, client) = (FileId::new(), sample(2 * MIB), client());
+        let token = info.upload(file, bytes.len() as u64, &program.id);
+        let url = |n: u32| format!("{}/v1/files/{file}/chunks/{n}", program.url);
+        assert_eq!(put(&client, &url(0), &token, &bytes[..MIB]).await.status(), StatusCode::CREATED);
+
+        // As the mount point looks once its disk is gone.
+        let (place, disk) = (data.join(name), home.path().join("disk"));
+        std::fs::rename(&place, &disk).unwrap();
+        std::fs::create_dir(&place).unwrap();
+        assert_eq!(
+            put(&client, &url(1), &token, &bytes[MIB..]).await.status(),
+            StatusCode::SERVICE_UNAVAILABLE,
+            "{name}"
+        );
+        info.wait_until(|received| received.left.contains(&program.id)).await;
+        let ready = client.get(format!("{}/readyz", program.url)).send().await.unwrap();
+        assert_eq!(ready.status(), StatusCode::SERVICE_UNAVAILABLE, "{name}");
+        program.child.kill().unwrap();
+        program.child.wait().unwrap();
+        let mut again = plain_command(&info.url, &data);
+        let output = tokio::task::spawn_blocking(move || again.output().unwrap()).await.unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains(&format!("{name} is empty")) && text.contains("mount it"), "{text}");
+        assert_eq!(std::fs::read_dir(&place).unwrap().count(), 0, "nothing is made on the disk below");
+        std::fs::remove_dir(&place).unwrap();
+        std::fs::rename(&disk, &place).unwrap();
+        let mut back = listening(plain_command(&info.url, &data)).await;
+        let url = format!("{}/v1/files/{file}/chunks/1", back.url);
+        assert_eq!(put(&client, &url, &token, &bytes[MIB..]).await.status(), StatusCode::CREATED, "{name}");
+        back.child.kill().unwrap();
+        back.child.wait().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rate_limit_is_kept_and_shared() {
     let info = Info::start().await;
     for setting in ["--max-rate", "--max-rate-per-client"] {

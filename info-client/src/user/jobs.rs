@@ -24,6 +24,8 @@ pub enum JobEvent {
     Job(Box<JobInfo>),
     /// Chunks that were fetched, or that another server holds now.
     Chunks(Vec<FetchedChunk>),
+    /// Nothing new. The info-server announces by the first one that it leaves no gap of more than a second between two events.
+    Alive,
 }
 
 impl UserClient {
@@ -153,6 +155,7 @@ impl JobEvents {
         Ok(match event.kind.as_str() {
             "job" => Some(JobEvent::Job(serde_json::from_str(&event.data).map_err(unusable)?)),
             "chunks" => Some(JobEvent::Chunks(serde_json::from_str(&event.data).map_err(unusable)?)),
+            "alive" => Some(JobEvent::Alive),
             _ => None,
         })
     }

@@ -97,3 +97,61 @@ fn a_folder_that_is_replaced_removed_or_emptied_is_noticed() {
     fs::remove_file(path.join("lock")).unwrap();
     assert_eq!(watch.check(), Err(FolderReplaced(path.join("lock"))), "emptied");
 }
+
+#[test]
+fn a_subfolder_whose_disk_is_not_mounted_is_refused_and_one_that_was_emptied_or_removed_is_taken() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("a neighbour"), b"").unwrap();
+    let path = home.path().join("store");
+    let folder = DataFolder { path: &path, evidence: &[], mode: 0o750, init: false };
+    let (files, partial, aside) = (path.join("files"), path.join("partial"), path.join("aside"));
+    let begin = |folder: DataFolder<'_>| {
+        folder
+            .prepare()
+            .and_then(|()| folder.prepare_subfolders(&[&files, &partial]))
+            .map_err(|error| format!("{error:#}"))
+    };
+    folder.prepare().unwrap();
+    // Of an earlier version.
+    fs::create_dir(&partial).unwrap();
+    assert_eq!(begin(folder), Ok(()));
+    assert!(marked(&files) && marked(&partial));
+    for subfolder in [&files, &partial] {
+        fs::rename(subfolder, &aside).unwrap();
+        fs::create_dir(subfolder).unwrap();
+        let refusal = begin(folder).unwrap_err();
+        assert!(refusal.contains(&format!("{} is empty", subfolder.display())), "{refusal}");
+        assert!(refusal.contains("mount it") && refusal.contains("--init"), "{refusal}");
+        assert!(!marked(subfolder));
+        fs::remove_dir(subfolder).unwrap();
+        fs::rename(&aside, subfolder).unwrap();
+        assert_eq!(begin(folder), Ok(()), "mounted again");
+    }
+    fs::remove_file(files.join(MARK)).unwrap();
+    fs::remove_dir_all(&partial).unwrap();
+    assert_eq!(begin(folder), Ok(()), "emptied and removed");
+    assert!(marked(&files) && marked(&partial));
+    fs::rename(&files, &aside).unwrap();
+    fs::create_dir(&files).unwrap();
+    assert_eq!(begin(DataFolder { init: true, ..folder }), Ok(()));
+    assert_eq!(begin(folder), Ok(()), "once is enough");
+}
+
+#[test]
+fn a_subfolder_that_is_replaced_is_noticed_and_one_that_is_removed_is_remade() {
+    let home = tempfile::tempdir().unwrap();
+    let (files, aside) = (home.path().join("files"), home.path().join("aside"));
+    fs::create_dir(&files).unwrap();
+    let watch = FolderWatch::new(home.path(), &[]).unwrap().and_subfolders(&[&files]).unwrap();
+    fs::rename(&files, &aside).unwrap();
+    fs::create_dir(&files).unwrap();
+    assert_eq!(watch.check(), Err(FolderReplaced(files.clone())));
+    assert!(watch.remake_subfolder(&files).is_err());
+    fs::remove_dir(&files).unwrap();
+    assert_eq!(watch.check(), Ok(()), "removed");
+    watch.remake_subfolder(&files).unwrap();
+    assert!(marked(&files));
+    assert_eq!(watch.check(), Ok(()), "remade");
+    fs::remove_file(files.join(MARK)).unwrap();
+    assert_eq!(watch.check(), Ok(()), "emptied");
+}

@@ -75,10 +75,11 @@ pub(crate) async fn empty(cluster: &Cluster, servers: impl IntoIterator<Item = u
         let data = cluster.path(&format!("file-server-{n}"));
         eventually("the server's folders are empty", Duration::from_secs(60), async || {
             let mut left = std::fs::read_dir(data.join("partial"))?.count();
-            for shard in std::fs::read_dir(data.join("files"))? {
-                left += std::fs::read_dir(shard?.path())?.count();
+            for shard in std::fs::read_dir(data.join("files"))?.collect::<Result<Vec<_>, _>>()? {
+                left += if shard.file_type()?.is_dir() { std::fs::read_dir(shard.path())?.count() } else { 1 };
             }
-            Ok((left == 0).then_some(()))
+            // The mark of each folder.
+            Ok((left == 2).then_some(()))
         })
         .await?;
     }

@@ -5,10 +5,7 @@ mod updates;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -35,7 +32,7 @@ use crate::{
     progress::{Notice, SlowSource},
     schedule::{Action, RequestId, Schedule, SourceId},
     sink::Sink,
-    source::{ChunkCursor, Failure, PartialChunks, RequestEvent},
+    source::{ChunkCursor, Failure, PartialChunks, RequestEvent, RequestProgress},
 };
 
 /// Interval at which rates, stalls and time-outs are checked.
@@ -101,7 +98,7 @@ struct Waiting {
 struct InFlightRequest {
     source: SourceId,
     cursor: Arc<ChunkCursor>,
-    received: Arc<AtomicU64>,
+    progress: Arc<RequestProgress>,
     task: AbortHandle,
 }
 
@@ -116,6 +113,10 @@ impl<'a> DownloadDriver<'a> {
         let resumed_bytes = bytes_in(layout, &held);
         let schedule = Schedule::new(layout, held, engine.settings.connections);
         let schedule = schedule.with_more_at_fast_sources(engine.settings.fast_connections);
+        let schedule = match engine.settings.rate_limiter.total_rate() {
+            Some(rate) => schedule.with_limit(rate),
+            None => schedule,
+        };
         let schedule = if engine.settings.strict_tiers { schedule.with_strict_tiers() } else { schedule };
         let (event_sender, events) = mpsc::channel(MAX_QUEUED_EVENTS);
         let mut driver = Self {
@@ -242,7 +243,12 @@ impl<'a> DownloadDriver<'a> {
     fn tick(&mut self) -> Result<(), DownloadError> {
         let now = self.now();
         for (request, running) in &self.in_flight {
-            self.schedule.received(*request, running.received.load(Ordering::Relaxed), now);
+            let progress = &running.progress;
+            self.schedule.arrived(*request, progress.arrived(), now);
+            self.schedule.passed(*request, progress.passed());
+            if progress.waits_for_limit() {
+                self.schedule.limited(*request, now);
+            }
         }
         self.end_if_lost(now)?;
         let missing = self.schedule.missing();
@@ -281,7 +287,7 @@ impl<'a> DownloadDriver<'a> {
     fn received_bytes(&self) -> Vec<u64> {
         let mut received: Vec<u64> = self.sources.iter().map(|source| source.received).collect();
         for running in self.in_flight.values() {
-            let bytes = running.received.load(Ordering::Relaxed);
+            let bytes = running.progress.arrived();
             received.get_mut(running.source.index()).into_iter().for_each(|sum| *sum = sum.saturating_add(bytes));
         }
         received

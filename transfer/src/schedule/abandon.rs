@@ -37,7 +37,8 @@ impl Schedule {
     /// scheduler steals chunks instead.
     fn crawls(&self, request: &Request, now: Duration) -> bool {
         let Some(source) = self.source(request.source) else { return false };
-        let is_measured = now.saturating_sub(request.started) >= CRAWL_DETECTION_TIME;
+        let is_measured = now.saturating_sub(request.started) >= CRAWL_DETECTION_TIME
+            && !request.was_limited(CRAWL_DETECTION_TIME, now);
         let Some(rate) = source.rate.get().filter(|_| is_measured) else { return false };
         self.sources.iter().any(|other| {
             let is_faster =

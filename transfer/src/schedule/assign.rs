@@ -19,10 +19,21 @@ const MAX_REQUEST_BYTES: u64 = 16 << 20;
 /// Rate in bytes per second that each request at a source must receive before the source gets more requests than every
 /// source gets: a request that receives little looks stalled.
 pub(super) const MIN_RATE_PER_REQUEST: u64 = 256 << 10;
+/// Rate in bytes per second that a request should receive of our own limit.
+const MIN_SHARE_OF_LIMIT: u64 = 64 << 10;
+/// Time without a wait for our own limit after which the requests in flight do not use it up.
+const LIMIT_CHECK_TIME: Duration = Duration::from_secs(1);
 /// Time that a request should take.
 const TARGET_REQUEST_TIME: Duration = Duration::from_millis(300);
 
 impl Schedule {
+    /// Bounds the requests in flight by our own limit, in bytes per second.
+    #[must_use]
+    pub fn with_limit(self, rate: u64) -> Self {
+        let max_requests = usize::try_from(rate / MIN_SHARE_OF_LIMIT).unwrap_or(usize::MAX).max(1);
+        Self { max_requests_by_limit: Some(max_requests), ..self }
+    }
+
     /// Gives a waiting run to a source that has a free slot.
     pub(super) fn assign(&mut self, now: Duration) -> Option<Action> {
         if self.waiting.is_empty() {
@@ -55,9 +66,12 @@ impl Schedule {
     /// Returns the sources that have a free slot, best first: near ones, then those that do not fail, then those with few requests,
     /// then fast ones.
     pub(super) fn available_sources(&self, now: Duration) -> Vec<SourceId> {
+        let is_limit_used = self.is_limit_used(now);
         let is_last_resort = self.requests.is_empty() && !self.any_live();
         let mut available: Vec<_> = self
             .enumerated_sources()
+            // A probe takes nothing of the limit while its source does not answer.
+            .filter(|(_, source)| !is_limit_used || source.health.is_failing())
             .filter_map(|(id, source)| {
                 let in_flight = self.requests_at(id);
                 // Before the rate is known, a source that hangs should hold up one request only.
@@ -69,6 +83,20 @@ impl Schedule {
             .collect();
         available.sort_unstable();
         available.into_iter().map(|(.., id)| id).collect()
+    }
+
+    /// Returns true if the requests in flight are as many as our own limit can feed, and use it: with more of them each would
+    /// receive too little to complete a chunk.
+    fn is_limit_used(&self, now: Duration) -> bool {
+        let Some(max_requests) = self.max_requests_by_limit else { return false };
+        let is_live =
+            |request: &&Request| self.source(request.source).is_some_and(|source| !source.health.is_failing());
+        let in_flight: Vec<_> = self.requests.values().filter(is_live).collect();
+        // One more after each period in which slow sources leave a part of the limit.
+        let is_used = |request: &&Request| {
+            request.was_limited(LIMIT_CHECK_TIME, now) || now.saturating_sub(request.started) < LIMIT_CHECK_TIME
+        };
+        in_flight.len() >= max_requests && in_flight.iter().any(is_used)
     }
 
     /// Returns how many requests may be in flight at a source that gives `rate` bytes per second.

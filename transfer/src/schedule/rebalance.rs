@@ -56,7 +56,8 @@ impl Schedule {
             // Stealing the chunk in flight costs what has come of it; a truncation costs what stands in the buffers.
             .filter(|(_, request)| {
                 self.is_affordable(steal_cost(self.layout, request))
-                    || self.time_left(request, now) >= as_good_as_stalled
+                    || (self.time_left(request, now) >= as_good_as_stalled
+                        && !request.was_limited(CRAWL_DETECTION_TIME, now))
             })
             .max_by_key(|(_, request)| self.time_left(request, now))?;
         let victim_rate = self.request_rate(request.source).unwrap_or(0);

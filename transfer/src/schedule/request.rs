@@ -35,6 +35,10 @@ pub(super) struct Request {
     /// Bytes of its first chunk that an earlier request left in the sink.
     pub(super) resumed_bytes: u64,
     pub(super) received_bytes: u64,
+    /// Those of the received bytes that passed our own limit.
+    pub(super) passed_bytes: u64,
+    /// Last time at which received bytes waited for our own limit.
+    pub(super) last_limited: Option<Duration>,
     /// Bytes, resumed or received, in verified chunks.
     pub(super) verified_bytes: u64,
     /// Bytes of an unfinished chunk that another request will continue.
@@ -55,6 +59,8 @@ impl Request {
             last_activity: now,
             resumed_bytes: 0,
             received_bytes: 0,
+            passed_bytes: 0,
+            last_limited: None,
             verified_bytes: 0,
             preserved_bytes: 0,
             reserved_waste: 0,
@@ -81,6 +87,11 @@ impl Request {
         };
         let is_reachable = fault == SourceFault::Unreachable && self.received_bytes > 0;
         Some(if is_reachable { SourceFault::Broken } else { fault })
+    }
+
+    /// Returns true if our own limit held the request back within the last `period`: its rate says nothing about its source.
+    pub(super) fn was_limited(&self, period: Duration, now: Duration) -> bool {
+        self.last_limited.is_some_and(|at| now.saturating_sub(at) < period)
     }
 
     /// Returns true if the request has chunks that it has not begun, as far as the scheduler can tell.

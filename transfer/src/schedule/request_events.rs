@@ -9,6 +9,9 @@ use super::{
     request::{AbandonReason, RequestId},
 };
 
+/// Time for which a request counts as held back by our own limit.
+const LIMITED_PERIOD: Duration = Duration::from_secs(1);
+
 impl Schedule {
     /// Records how many bytes of the request's first chunk an earlier request left in the sink for it.
     pub fn set_resumed_bytes(&mut self, request: RequestId, bytes: u64) {
@@ -39,8 +42,43 @@ impl Schedule {
         }
     }
 
-    /// Records that the request has received this many bytes in all.
+    /// Records that the request has received this many bytes in all, and that no limit holds them back.
     pub fn received(&mut self, request: RequestId, bytes: u64, now: Duration) {
+        self.arrived(request, bytes, now);
+        self.passed(request, bytes);
+    }
+
+    /// Records that this many of the received bytes of the request passed our own limit. The rate of the source counts these:
+    /// those that arrive at once and wait for the limit say nothing about it.
+    pub fn passed(&mut self, request: RequestId, bytes: u64) {
+        let Some(request) = self.requests.get_mut(&request) else { return };
+        let new = bytes.saturating_sub(request.passed_bytes);
+        request.passed_bytes += new;
+        let source = request.source;
+        if let Some(source) = self.source_mut(source).filter(|_| new > 0) {
+            source.rate.add(new);
+        }
+    }
+
+    /// Records that bytes of the request wait for our own limit: the source is not silent, and nothing more is expected of it.
+    pub fn limited(&mut self, request: RequestId, now: Duration) {
+        let Some(request) = self.requests.get_mut(&request) else { return };
+        request.last_activity = now;
+        request.last_limited = Some(now);
+        let source = request.source;
+        self.last_gain = now;
+        if let Some(source) = self.source_mut(source) {
+            source.rate.add(0);
+        }
+    }
+
+    /// Returns true if our own limit held the request back a moment ago.
+    pub fn is_limited(&self, request: RequestId, now: Duration) -> bool {
+        self.requests.get(&request).is_some_and(|request| request.was_limited(LIMITED_PERIOD, now))
+    }
+
+    /// Records that this many bytes of the request have arrived in all.
+    pub fn arrived(&mut self, request: RequestId, bytes: u64, now: Duration) {
         let Some(request) = self.requests.get_mut(&request) else { return };
         let new = bytes.saturating_sub(request.received_bytes);
         if new == 0 {
@@ -58,9 +96,6 @@ impl Schedule {
             let gain = given.len() - known;
             self.gained_since_verified = self.gained_since_verified.saturating_add(gain.into());
             self.last_gain = if gain > 0 { now } else { self.last_gain };
-        }
-        if let Some(source) = self.source_mut(source) {
-            source.rate.add(new);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Properties of the scheduler in seeded random worlds, and single decisions.
 
+mod limits;
 mod silence;
 mod unfinished;
 mod world;

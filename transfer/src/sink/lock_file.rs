@@ -63,28 +63,37 @@ struct Owner {
     /// Boot of the machine: process numbers mean nothing on another one.
     boot: String,
     process: u32,
+    /// Namespace of the process number: each container of a machine may have its own.
+    namespace: String,
 }
 
 impl Owner {
     fn this() -> Self {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        Self { boot: boot.trim().to_owned(), process: std::process::id() }
+        let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+        let namespace = namespace.to_string_lossy().replace(' ', "");
+        Self { boot: boot.trim().to_owned(), process: std::process::id(), namespace }
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let (boot, process) = text.trim().split_once(' ')?;
-        Some(Self { boot: boot.to_owned(), process: process.parse().ok()? })
+        let mut words = text.split_whitespace();
+        let (boot, process) = (words.next()?.to_owned(), words.next()?.parse().ok()?);
+        // Earlier versions wrote no namespace.
+        let namespace = words.next().unwrap_or_default().to_owned();
+        Some(Self { boot, process, namespace })
     }
 
-    /// Returns true if the process has ended, as far as `observer` can tell: it sees the processes of its own machine.
+    /// Returns true if the process has ended, as far as `observer` can tell: it sees the processes of its own namespace.
     fn is_gone(&self, observer: &Self) -> bool {
-        !self.boot.is_empty() && self.boot == observer.boot && !Path::new(&format!("/proc/{}", self.process)).exists()
+        let is_visible = !self.boot.is_empty() && !self.namespace.is_empty();
+        let is_visible = is_visible && self.boot == observer.boot && self.namespace == observer.namespace;
+        is_visible && !Path::new(&format!("/proc/{}", self.process)).exists()
     }
 }
 
 impl std::fmt::Display for Owner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.boot, self.process)
+        write!(f, "{} {} {}", self.boot, self.process, self.namespace)
     }
 }
 
@@ -105,7 +114,9 @@ mod tests {
         let gone = Owner { process: u32::MAX, ..own.clone() };
         for (owner, is_taken_over) in [
             (gone.to_string(), true),
-            (Owner { boot: "another".to_owned(), ..gone }.to_string(), false),
+            (Owner { boot: "another".to_owned(), ..gone.clone() }.to_string(), false),
+            (Owner { namespace: "pid:[1]".to_owned(), ..gone.clone() }.to_string(), false),
+            (Owner { namespace: String::new(), ..gone }.to_string(), false),
             (own.to_string(), false),
             ("nonsense".to_owned(), false),
             (String::new(), false),

@@ -1,13 +1,6 @@
 //! One request: asks for a run of chunks, and hashes and writes the bytes as they arrive.
 
-use std::{
-    collections::BTreeSet,
-    ops::Range,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{collections::BTreeSet, ops::Range, sync::Arc};
 
 use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderValue, RANGE};
 use tokio::sync::mpsc;
@@ -19,6 +12,7 @@ use super::{
     failure::Failure,
     partial_chunks::{ChunkVerdict, PartialChunks, ReceivingChunk},
     refusal,
+    request_progress::RequestProgress,
     response::ExpectedResponse,
 };
 use crate::{
@@ -54,8 +48,7 @@ pub(crate) struct Fetch {
     /// One per chunk of the run.
     pub(crate) digests: Vec<Digest>,
     pub(crate) cursor: Arc<ChunkCursor>,
-    /// Bytes received so far.
-    pub(crate) received: Arc<AtomicU64>,
+    pub(crate) progress: Arc<RequestProgress>,
     pub(crate) rate_limiter: RateLimiter,
     /// The zone of the source.
     pub(crate) zone: Zone,
@@ -75,10 +68,10 @@ impl Fetch {
         let mut response = self.send(&range).await?;
         let mut left = range.end - range.start;
         while let Some(frame) = response.chunk().await? {
+            self.progress.add_arrived(frame.len());
             let batch_size = self.rate_limiter.batch_size(&self.zone).unwrap_or(frame.len()).max(1);
             for mut bytes in frame.chunks(batch_size) {
-                self.rate_limiter.acquire(&self.zone, bytes.len()).await;
-                self.received.fetch_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+                self.progress.pass(&self.rate_limiter, &self.zone, bytes.len()).await;
                 while !bytes.is_empty() {
                     // All chunks were received, or the remaining ones were given to another source.
                     let Some(chunk) = &mut current else { return Ok(()) };

@@ -12,6 +12,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use wire::{ChunkLayout, Digest, Hasher, catalogue::UploadPlan};
 
 use super::{
+    accepted_rate::{BODY_GRACE_TIME, MIN_ACCEPTED_BODY_RATE},
     in_flight::{CompletedRequest, InFlight},
     report::{TargetReport, UploadError, UploadEvent},
     target::{TargetIdx, TargetState},
@@ -77,6 +78,7 @@ impl<'a> UploadDriver<'a> {
 
     /// Sends all chunks. Returns the SHA-256 of the file and of each chunk.
     pub(super) async fn run(&mut self) -> Result<(Digest, Vec<Digest>), UploadError> {
+        self.check_limit()?;
         // An empty file has no chunk to send: the request for held chunks is what makes a target hold it.
         if self.settings.resume || self.layout.count() == 0 {
             let (client, token) = (self.settings.client, &self.plan.upload.token);
@@ -107,6 +109,18 @@ impl<'a> UploadDriver<'a> {
             self.advance().await?;
         }
         Ok((whole.finish(), digests))
+    }
+
+    /// Fails when the limit is too low for any server to accept a chunk.
+    fn check_limit(&self) -> Result<(), UploadError> {
+        let largest = self.layout.chunk_size().min(self.layout.size());
+        let accepted = BODY_GRACE_TIME.as_secs() + largest / MIN_ACCEPTED_BODY_RATE;
+        match self.settings.rate_limiter.total_rate() {
+            Some(rate) if largest / rate > accepted => {
+                Err(UploadError::LimitTooLow { rate, min: MIN_ACCEPTED_BODY_RATE })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Sends a chunk to every live target that lacks it.

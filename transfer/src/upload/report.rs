@@ -59,6 +59,17 @@ pub enum UploadError {
         /// Bytes in the file.
         size: u64,
     },
+    /// The limit of the rate is lower than what servers accept.
+    #[error(
+        "{rate} bytes per second are too few to publish this file: servers accept no chunk that comes more slowly than {min} bytes per \
+         second; raise --limit-rate"
+    )]
+    LimitTooLow {
+        /// The limit.
+        rate: u64,
+        /// Lowest rate that servers accept.
+        min: u64,
+    },
     /// Too many targets failed.
     #[error("only {alive} of the {quorum} servers needed still accept the file: {reasons}")]
     Quorum {

@@ -5,6 +5,7 @@
 mod directory;
 mod faults;
 mod fill;
+mod limits;
 mod resume;
 mod silence;
 mod sizes;

@@ -45,8 +45,10 @@ async fn one_honest_server_among_such_ones_is_enough_and_they_are_dropped() {
         assert!(report.elapsed < Duration::from_secs(12), "{report:?}");
         assert!(report.wasted <= 3 * (2 * REQUESTS + 2) * MIB, "{report:?}");
         assert_eq!((report.sources[3].bytes, &report.sources[3].outcome), (64 * MIB, &Outcome::Fine), "{report:?}");
-        for source in &report.sources[..3] {
-            assert!(matches!(source.outcome, Outcome::Dropped { .. } | Outcome::Failing { .. }), "{report:?}");
+        for (source, rogue) in report.sources.iter().zip(&world.rogues[..3]) {
+            let is_dropped = matches!(source.outcome, Outcome::Dropped { .. });
+            assert!(is_dropped || matches!(source.outcome, Outcome::Failing { .. }), "{report:?}");
+            assert!(!is_dropped || !rogue.reported().is_empty(), "it is not told of its wrong bytes: {report:?}");
         }
         assert!(report.sources.iter().any(|source| matches!(source.outcome, Outcome::Dropped { .. })), "{report:?}");
     }

@@ -1,23 +1,13 @@
 //! Operations on folders and files that know nothing of blobs.
 
 use std::{
-    fs::{self, DirBuilder, File},
+    fs::{self, File},
     io,
-    os::unix::fs::DirBuilderExt as _,
     path::Path,
 };
 
-use anyhow::Context as _;
 use rustix::fs::FallocateFlags;
 use wire::FileId;
-
-pub(super) fn create_folder(path: &Path) -> anyhow::Result<()> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o750)
-        .create(path)
-        .with_context(|| format!("cannot make the folder {}", path.display()))
-}
 
 /// Reserves the space now, so that a full disk is noticed here and not in the middle of a chunk.
 pub(super) fn preallocate(file: &File, size: u64) -> io::Result<()> {

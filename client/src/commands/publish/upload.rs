@@ -105,7 +105,9 @@ pub(super) async fn resume_or_send(
 /// Returns true if a later run may succeed with the same plan: not if the file changed, or its servers are full.
 pub(super) fn can_resume(error: &anyhow::Error) -> bool {
     match error.downcast_ref() {
-        Some(UploadError::Changed | UploadError::Plan { .. } | UploadError::Read(_)) => false,
+        Some(
+            UploadError::Changed | UploadError::Plan { .. } | UploadError::Read(_) | UploadError::LimitTooLow { .. },
+        ) => false,
         Some(error) => !targets::lack_room(error),
         None => true,
     }

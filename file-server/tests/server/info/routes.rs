@@ -15,7 +15,7 @@ use axum::{
 };
 use jiff::Timestamp;
 use wire::{
-    ChunkLayout, Digest, FileId, JobId, ServerId,
+    ChunkLayout, Digest, FileId, JobId, Problem, ServerId,
     catalogue::{CommitRequest, FileDetails, FileState, FileSummary, IssuedToken, NewFile, UploadPlan, UploadTarget},
     event::{Event, EventPayload, LogHeader, SCHEMA, Stream},
     id::Epoch,
@@ -179,11 +179,18 @@ async fn details(State(shared): State<Arc<Shared>>, Path(file): Path<FileId>) ->
 }
 
 async fn manifest(State(shared): State<Arc<Shared>>, Path(file): Path<FileId>) -> Response {
-    let received = shared.received.lock().unwrap();
-    received
-        .published
-        .get(&file)
-        .map_or(StatusCode::NOT_FOUND.into_response(), |(manifest, _)| Json(manifest.clone()).into_response())
+    let mut received = shared.received.lock().unwrap();
+    if let Some(status) = received.proxy_status {
+        received.refused_manifests += 1;
+        return status.into_response();
+    }
+    match received.published.get(&file) {
+        Some((manifest, _)) => Json(manifest.clone()).into_response(),
+        None => {
+            let problem = Problem::new(404, "not-found", "Not found");
+            (StatusCode::NOT_FOUND, Json(problem)).into_response()
+        }
+    }
 }
 
 /// Returns a mebibyte of an event of an unknown type.

@@ -10,7 +10,7 @@ use axum::{
     http::{HeaderName, HeaderValue},
     response::{
         IntoResponse,
-        sse::{Event, Sse},
+        sse::{Event, KeepAlive, Sse},
     },
 };
 use futures::stream;
@@ -48,6 +48,8 @@ const UNBUFFERED: (HeaderName, HeaderValue) =
 const MAX_CHUNKS_PER_EVENT: usize = 1024;
 /// Time between two looks at what is new.
 const MIN_LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Time after which an open stream brings an event although nothing is new. Without one, a proxy holds the stream back.
+const ALIVE_INTERVAL: Duration = Duration::from_secs(1);
 /// Time between two `job` events while the job changes.
 const JOB_EVENT_INTERVAL: Duration = Duration::from_millis(500);
 /// Time between two `job` events while the job does not change.
@@ -60,7 +62,8 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// `GET /v1/jobs/{id}/events`: the job and its chunks as they come; the open stream is the requester's lease.
 ///
 /// `event: job` carries a job, at once and whenever it changes, at most twice a second, and every 10 seconds at least;
-/// `event: chunks` a list of fetched chunks, all at the start and what is new afterwards. After a change of `generation` all
+/// `event: chunks` a list of fetched chunks, all at the start and what is new afterwards; `event: alive` nothing, after the first
+/// `job` and whenever a second passes without another event. After a change of `generation` all
 /// are sent again. The stream ends when the job is forgotten, when its requester left, and when the session that opened it has ended.
 /// With `once` it ends after the present state: so is a job followed through a proxy that holds back open streams.
 #[utoipa::path(
@@ -98,7 +101,8 @@ pub(crate) async fn show_job_events(
         _permit: permit,
     };
     let stream = stream::unfold(events, EventStream::next);
-    Ok(([UNBUFFERED], Sse::new(stream)))
+    let keep_alive = KeepAlive::new().interval(ALIVE_INTERVAL).event(alive());
+    Ok(([UNBUFFERED], Sse::new(stream).keep_alive(keep_alive)))
 }
 
 /// A job as it was last sent.
@@ -195,6 +199,9 @@ impl EventStream {
         (self.revision, self.generation) = (revision, info.generation);
         if is_due {
             self.queue.extend(event("job", &info));
+            if self.last_job.is_none() {
+                self.queue.push_back(alive());
+            }
             self.last_job = Some(SentJob { at: now, info });
         }
         self.queue.extend(chunks.chunks(MAX_CHUNKS_PER_EVENT).filter_map(|some| event("chunks", some)));
@@ -203,4 +210,9 @@ impl EventStream {
 
 fn event<T: serde::Serialize + ?Sized>(name: &str, data: &T) -> Option<Event> {
     Event::default().event(name).json_data(data).ok()
+}
+
+/// Returns the event without news. Its data is the longest gap between two events, in seconds.
+fn alive() -> Event {
+    Event::default().event("alive").data(ALIVE_INTERVAL.as_secs().to_string())
 }

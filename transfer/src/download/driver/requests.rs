@@ -1,12 +1,6 @@
 //! The requests of a download: their start, their events and their end.
 
-use std::{
-    ops::Range,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{ops::Range, sync::Arc};
 
 use tokio::task::{Id, JoinError};
 use wire::Digest;
@@ -16,7 +10,7 @@ use crate::{
     download::{error::DownloadError, plan::DownloadPlan},
     progress::Notice,
     schedule::{RequestId, RequestOutcome, SourceFault, SourceId},
-    source::{ChunkCursor, Failure, Fetch, RequestEvent},
+    source::{ChunkCursor, Failure, Fetch, RequestEvent, RequestProgress},
 };
 
 /// Reason of a source that is set aside.
@@ -27,7 +21,7 @@ impl DownloadDriver<'_> {
         self.schedule.set_resumed_bytes(request, self.partial_chunks.bytes(run.start, source));
         let Some(stats) = self.sources.get_mut(source.index()) else { return };
         stats.requests += 1;
-        let (cursor, received) = (Arc::new(ChunkCursor::new(&run)), Arc::new(AtomicU64::new(0)));
+        let (cursor, progress) = (Arc::new(ChunkCursor::new(&run)), Arc::<RequestProgress>::default());
         let fetch = Fetch {
             request,
             source,
@@ -39,7 +33,7 @@ impl DownloadDriver<'_> {
             digests: run.clone().filter_map(|chunk| digest(&self.plan, chunk)).collect(),
             run,
             cursor: Arc::clone(&cursor),
-            received: Arc::clone(&received),
+            progress: Arc::clone(&progress),
             rate_limiter: self.engine.settings.rate_limiter.clone(),
             zone: stats.location.zone.clone(),
             sink: Arc::clone(&self.sink),
@@ -48,7 +42,7 @@ impl DownloadDriver<'_> {
         };
         let task = self.requests.spawn(fetch.run());
         self.request_of_task.insert(task.id(), request);
-        self.in_flight.insert(request, InFlightRequest { source, cursor, received, task });
+        self.in_flight.insert(request, InFlightRequest { source, cursor, progress, task });
     }
 
     pub(super) fn handle_event(&mut self, event: RequestEvent) {
@@ -94,9 +88,13 @@ impl DownloadDriver<'_> {
         let outcome = match result {
             None => RequestOutcome::Abandoned,
             Some(Ok(())) => RequestOutcome::Finished,
+            // A server ends a connection whose client takes nothing for long.
+            Some(Err(failure)) if breaks_off(&failure) && self.schedule.is_limited(request, self.now()) => {
+                RequestOutcome::Abandoned
+            }
             Some(Err(failure)) => RequestOutcome::Failed(self.record_failure(running.source, &failure)),
         };
-        let (now, received) = (self.now(), running.received.load(Ordering::Relaxed));
+        let (now, received) = (self.now(), running.progress.arrived());
         self.schedule.set_preserved_bytes(request, |chunk| self.partial_chunks.bytes(chunk, running.source));
         if let Some(source) = self.source_mut(running.source) {
             source.received = source.received.saturating_add(received);
@@ -123,6 +121,8 @@ impl DownloadDriver<'_> {
         source.failures += 1;
         source.dropped = Some(Failure::WrongPart { chunk }.to_string());
         source.wrong_chunk = Some(chunk);
+        let (client, token) = (&self.engine.client, &self.plan.token.token);
+        self.mismatch_reports.send(client, &source.location.url, token, chunk);
         let server = source.location.server.clone();
         self.engine.progress.notice(Notice::WrongBytes { server, chunk });
     }
@@ -181,6 +181,11 @@ impl DownloadDriver<'_> {
             self.engine.progress.notice(Notice::Lost { server, reason });
         }
     }
+}
+
+/// Returns true if a failure is the end of a connection, which either side may cause.
+fn breaks_off(failure: &Failure) -> bool {
+    matches!(failure, Failure::Connection(_) | Failure::Short { .. })
 }
 
 fn digest(plan: &DownloadPlan, chunk: u32) -> Option<Digest> {

@@ -82,12 +82,16 @@ impl PutRequest {
         let mut pause = FIRST_RETRY_PAUSE;
         let mut attempts = 1;
         loop {
+            self.stall_detector.wait_begins();
+            let permit = self.rate_limiter.body_permit().await;
+            self.stall_detector.wait_ends();
             let limit = BASE_TIMEOUT + Duration::from_secs(self.chunk.len / self.min_rate);
             let outcome = match tokio::time::timeout(limit, self.send()).await {
                 Ok(Ok(response)) => self.outcome(response).await,
                 Ok(Err(error)) => PutOutcome::retry(self.failure(&Failure::from(error).to_string())),
                 Err(_) => PutOutcome::retry(self.failure(&format!("no answer within {} s", limit.as_secs()))),
             };
+            drop(permit);
             match outcome {
                 PutOutcome::Accepted => {
                     self.stall_detector.chunk_accepted();

@@ -17,6 +17,8 @@ pub(super) struct StallDetector(Mutex<State>);
 #[derive(Debug)]
 struct State {
     last_progress: Instant,
+    /// Requests that wait for our own limit.
+    waiting: u32,
     /// The failures since the last accepted chunk.
     failing: Option<Failing>,
 }
@@ -29,7 +31,7 @@ struct Failing {
 
 impl Default for StallDetector {
     fn default() -> Self {
-        Self(Mutex::new(State { last_progress: Instant::now(), failing: None }))
+        Self(Mutex::new(State { last_progress: Instant::now(), waiting: 0, failing: None }))
     }
 }
 
@@ -43,9 +45,24 @@ impl StallDetector {
         self.state().last_progress = Instant::now();
     }
 
+    /// Records that a request to the target waits for our own limit: until that ends, the target is not stalled.
+    pub(super) fn wait_begins(&self) {
+        self.state().waiting += 1;
+    }
+
+    /// Records the end of such a wait.
+    pub(super) fn wait_ends(&self) {
+        let mut state = self.state();
+        state.waiting = state.waiting.saturating_sub(1);
+        if state.failing.is_none() {
+            state.last_progress = Instant::now();
+        }
+    }
+
     /// Records that the target accepted a chunk.
     pub(super) fn chunk_accepted(&self) {
-        *self.state() = State { last_progress: Instant::now(), failing: None };
+        let mut state = self.state();
+        (state.last_progress, state.failing) = (Instant::now(), None);
     }
 
     /// Records an attempt that failed and may be followed by another.
@@ -59,6 +76,9 @@ impl StallDetector {
     pub(super) fn stall(&self) -> Option<String> {
         let now = Instant::now();
         let state = self.state();
+        if state.waiting > 0 {
+            return None;
+        }
         let idle = now.saturating_duration_since(state.last_progress);
         if let Some(failing) = &state.failing {
             let failing_for = now.saturating_duration_since(failing.since);
