@@ -42,10 +42,21 @@ impl Bucket {
     pub fn reserve(&self, bytes: u64, now: Instant) -> Instant {
         let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
         let from = free_at.unwrap_or(now).max(now.checked_sub(MAX_BURST).unwrap_or(now));
-        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.rate);
-        let due = from + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX / 4));
+        let due = from + self.time_of(bytes);
         *free_at = Some(due);
         due
+    }
+
+    /// Takes back a reservation of which `bytes` did not flow, so that later reservations do not wait for them.
+    pub fn give_back(&self, bytes: u64) {
+        let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
+        *free_at = free_at.and_then(|at| at.checked_sub(self.time_of(bytes)));
+    }
+
+    /// Returns the time that `bytes` take at the full rate.
+    fn time_of(&self, bytes: u64) -> Duration {
+        let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.rate);
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX / 4))
     }
 
     /// Returns how many bytes to reserve at once: few enough that many transfers alternate within a second.
@@ -169,6 +180,18 @@ mod tests {
             (worthwhile_wait(at(1), start), worthwhile_wait(at(5), start)),
             (None, Some(Duration::from_millis(5)))
         );
+    }
+
+    #[test]
+    fn bytes_given_back_are_free_for_the_next_reservation_and_not_saved_up() {
+        let (bucket, start) = (Bucket::new(1000), Instant::now());
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        assert_eq!([bucket.reserve(3000, start), bucket.reserve(500, start)], [at(3000), at(3500)]);
+        bucket.give_back(2000);
+        assert_eq!(bucket.reserve(500, start), at(2000), "behind what was not given back");
+        bucket.give_back(2000);
+        let burst = u64::try_from(MAX_BURST.as_millis()).unwrap();
+        assert_eq!(bucket.reserve(500, at(9000)), at(9500 - burst), "only the burst");
     }
 
     #[test]
