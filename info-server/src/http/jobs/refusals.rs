@@ -42,7 +42,7 @@ pub(super) fn no_room(reason: NoRoom) -> Error {
 pub(super) fn refused(refusal: RequesterRefusal) -> Error {
     match refusal {
         RequesterRefusal::NotFound => Error::NotFound,
-        RequesterRefusal::TooMany => no_room(NoRoom::Requesters),
+        RequesterRefusal::NoRoom(reason) => no_room(reason),
         RequesterRefusal::JobOver(reason) => job_over(reason),
         RequesterRefusal::NoSuchChunk { count } => invalid(format!("this job has {count} chunks")),
         RequesterRefusal::Left => {
