@@ -265,7 +265,10 @@ fn scripts() -> anyhow::Result<PathBuf> {
 }
 
 /// A port below the range that the system gives to outgoing connections, so that it is still free after a restart.
-pub(crate) fn free_port() -> anyhow::Result<u16> {
+///
+/// # Errors
+/// When none is free.
+pub fn free_port() -> anyhow::Result<u16> {
     for _ in 0..1000 {
         let port = rand::rng().random_range(10_000..32_000);
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {

@@ -101,7 +101,7 @@ async fn adopt_file(db: &Database, directory: &BlobDirectory, adopt: Adopt, conf
     let (layout, expected) = (file.layout, chunks.clone());
     let read = move || read_through(&blob, &file, &expected);
     let sha256 = run_blocking(read).await.with_context(|| format!("{id} cannot be adopted"))?;
-    let client = client_builder().build()?;
+    let client = config.upstream.build_client(client_builder())?;
     let info = |session| UserClient::new(config.upstream.info.clone(), client.clone(), session);
     let session = log_in(&login, &info(None)).await?;
     let policy = replicas.map(|replicas| Policy { replicas: Some(replicas), ..Policy::default() });
