@@ -35,6 +35,13 @@ pub struct File {
     pub lost_chunks: ChunkSet,
 }
 
+impl File {
+    /// Returns the SHA-256 of the whole as the API shows it: none while a holder of the content disputes its publisher's.
+    pub(crate) fn shown_sha256(&self, is_disputed: bool) -> Option<Digest> {
+        self.content.filter(|_| !is_disputed).map(|content| content.sha256)
+    }
+}
+
 /// The content of a committed file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Content {
@@ -72,12 +79,12 @@ pub(crate) fn content_of(layout: ChunkLayout, chunks: &[Digest], sha256: Digest)
 }
 
 /// Returns the file as lists show it.
-pub(crate) fn summary(file: File, live_replicas: u32) -> FileSummary {
+pub(crate) fn summary(file: File, live_replicas: u32, is_disputed: bool) -> FileSummary {
     FileSummary {
         id: file.id,
+        sha256: file.shown_sha256(is_disputed),
         name: file.name,
         size: file.layout.size(),
-        sha256: file.content.map(|content| content.sha256),
         chunk_size: file.layout.chunk_size(),
         state: file.state,
         media_type: file.media_type,

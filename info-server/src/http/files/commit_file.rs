@@ -83,7 +83,8 @@ async fn already(state: &State, file: File, content: Content) -> Result<axum::Js
     let live = state.live();
     let holders = holders(state.db.replicas(file.id).await?, content.root);
     let alive = holders.iter().filter(|replica| live.iter().any(|server| server.id == replica.server)).count();
-    Ok(axum::Json(summary(file, u32::try_from(alive)?)))
+    let is_disputed = state.db.disputed(&[file.id]).await?.contains(&file.id);
+    Ok(axum::Json(summary(file, u32::try_from(alive)?, is_disputed)))
 }
 
 fn holders(replicas: Vec<ReportedReplica>, root: Digest) -> Vec<ReportedReplica> {
