@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use wire::{
     ChunkLayout, ChunkSet, Digest, FileId, FileName, JobId,
     catalogue::{FileState, FileSummary},
+    grammar::counted,
 };
 
 use crate::error::{Result, invalid};
@@ -65,7 +66,11 @@ pub enum CatalogueStatus {
 /// Returns the content that digests of chunks and of the whole describe; refuses digests that cannot belong together.
 pub(crate) fn content_of(layout: ChunkLayout, chunks: &[Digest], sha256: Digest) -> Result<Content> {
     if usize::try_from(layout.count())? != chunks.len() {
-        return Err(invalid(format!("this file has {} chunks, the body lists {}", layout.count(), chunks.len())));
+        return Err(invalid(format!(
+            "this file has {}, the body lists {}",
+            counted(layout.count(), "chunk"),
+            chunks.len()
+        )));
     }
     let known = match chunks {
         [] => Some(Digest::of(b"")),
