@@ -3,4 +3,5 @@
 pub(crate) mod body;
 pub(crate) mod outlet;
 pub(crate) mod range_response;
+mod rate_share;
 pub(crate) mod sendfile;

@@ -3,6 +3,7 @@
 use std::io;
 
 use lifecycle::data_folder::FolderReplaced;
+use wire::grammar::counted;
 
 use crate::RecordsError;
 
@@ -19,7 +20,7 @@ pub enum BlobError {
     #[error("the file is stored here with another size")]
     LayoutConflict,
     /// The body is shorter or longer than the chunk.
-    #[error("the body does not have the chunk's {expected} bytes")]
+    #[error("the body does not have the {} of the chunk", counted(.expected.to_owned(), "byte"))]
     Length {
         /// Bytes of the chunk.
         expected: u64,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use info_client::{NameResolver, UserClient};
-use origin::{OriginConfig, Origins, tls_trusting};
+use origin::{OriginConfig, Origins, trust_certificates};
 use reqwest::header::{HeaderMap, HeaderName};
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
@@ -60,11 +60,7 @@ impl Context {
             Some(proxy) => builder.proxy(reqwest::Proxy::all(proxy.clone())?),
             None => builder,
         };
-        let builder = match &self.common.cacert {
-            Some(path) => builder.tls_backend_preconfigured(tls_trusting(path).context("--cacert")?),
-            None => builder,
-        };
-        Ok(builder.build()?)
+        Ok(trust_certificates(builder, self.common.cacert.as_deref()).context("--cacert")?.build()?)
     }
 
     /// Returns a client of origins. The user may reach every address that this machine reaches; redirects are held to more.

@@ -1,6 +1,6 @@
 //! Error messages: the causes, the next step, and the trace id for the servers' logs.
 
-use info_client::InfoError;
+use info_client::{CERTIFICATE_ADVICE, InfoError};
 use transfer::{download::DownloadError, sink::SinkError};
 use url::Url;
 
@@ -86,8 +86,8 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         }
         // The reason contains the address to use.
         _ if refusal.is_some_and(InfoError::has_advice) => return None,
-        _ if lacks_answer(error) && error.to_string().contains("certificate") => {
-            "hint: --cacert FILE (or DDM_CACERT) names the authority of the certificate, or the certificate itself, in PEM form"
+        _ if refusal.is_some_and(InfoError::is_about_certificate) => {
+            return Some(format!("hint: {CERTIFICATE_ADVICE}"));
         }
         _ if lacks_answer(error) => {
             "hint: check the address of the info-server (--info or DDM_INFO_URL) and that it is running"

@@ -1,6 +1,9 @@
 //! Words about the chunks of a published file that no file server can send now.
 
-use wire::catalogue::{MissingCause, MissingChunks, MissingReason};
+use wire::{
+    catalogue::{MissingCause, MissingChunks, MissingReason},
+    grammar::is_or_are,
+};
 
 /// Advice for a file of which no live server has all chunks.
 pub(crate) const RECOVERY_ADVICE: &str = "wait until a server that has it is back, or publish the file again";
@@ -16,7 +19,7 @@ pub(crate) fn lines(missing: Option<&MissingChunks>) -> Vec<String> {
     lost.iter().for_each(|run| away.remove(run));
     let mut lines = Vec::new();
     if !lost.is_empty() {
-        let are = if lost.len() == 1 { "is" } else { "are" };
+        let are = is_or_are(lost.len());
         let why = explain(causes, |reason| reason != MissingReason::Away);
         lines.push(format!("{} {are} on no file server any more{why}: {LOSS_ADVICE}", lost.describe()));
     }

@@ -1,6 +1,6 @@
 //! Numbers and times as text for people.
 
-use std::{fmt::Display, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use bytesize::ByteSize;
 use jiff::{Timestamp, tz::TimeZone};
@@ -22,11 +22,6 @@ pub(crate) fn plain_line(text: &str) -> String {
         if character.is_control() { line.extend(character.escape_default()) } else { line.push(character) }
     }
     line
-}
-
-/// Formats a number with its noun, which takes an `s` unless the number is 1.
-pub(crate) fn count<N: Copy + Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
-    if number == N::from(1) { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
 /// Formats a rate in bytes per second.

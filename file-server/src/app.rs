@@ -22,7 +22,7 @@ use tokio::{
     sync::{Notify, watch},
 };
 use tokio_util::sync::CancellationToken;
-use transfer::rate_limiter::RateLimiter;
+use transfer::{rate_limiter::RateLimiter, source::client_builder};
 use url::Url;
 use wire::ServerId;
 
@@ -47,6 +47,8 @@ use crate::{
     url_fetch::{fetcher::UrlFetcher, hints::JobHints},
 };
 
+/// Name of this program in its requests to other servers.
+const USER_AGENT: &str = concat!("ddm-file-server/", env!("CARGO_PKG_VERSION"));
 /// Time after which the messages of the broker are read without a registration: the info-server does not answer.
 const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time between two removals of expired tokens.
@@ -65,6 +67,8 @@ pub struct App {
     has_broker: bool,
     scrub_trigger: ScrubTrigger,
     origins: Origins,
+    /// Client of the file servers that replicas are fetched from.
+    source_client: reqwest::Client,
 }
 
 impl App {
@@ -82,7 +86,9 @@ impl App {
         let broker = config.upstream.broker()?;
         let origins = Origins::new(&config.reach, AddressPolicy::PublicOnly)?;
         let has_broker = broker.is_some();
-        let (state, commits) = open_state(&config, broker).await?;
+        let http = config.upstream.build_client(server_client_builder().user_agent(USER_AGENT))?;
+        let source_client = config.upstream.build_client(client_builder().user_agent(USER_AGENT))?;
+        let (state, commits) = open_state(&config, http, broker).await?;
         let state = Arc::new(state);
         let listener = acceptor::bind(config.listen.listen).await?;
         let address = listener.local_addr()?;
@@ -112,6 +118,7 @@ impl App {
             has_broker,
             scrub_trigger: ScrubTrigger::default(),
             origins,
+            source_client,
         })
     }
 
@@ -154,6 +161,7 @@ impl App {
             has_broker,
             scrub_trigger,
             origins,
+            source_client,
         } = self;
         tracing::info!(server = %state.identity.id, zone = %state.zone, %address, "File server {} is listening on {address}", state.identity.id);
         let limits = config.peers.limits(config.limits.max_connections, config.limits.open_files);
@@ -182,7 +190,7 @@ impl App {
         tasks.spawn("read-back", state.blobs.clone().read_back_files(shutdown.clone()));
         tasks.spawn("pruning", prune_tokens(state.clone(), config.limits.tokens, shutdown.clone()));
         tasks.spawn("volume", state.blobs.volume().clone().monitor(shutdown.clone()));
-        let replicator = Replicator::new(state.clone(), config.replication.replications)?;
+        let replicator = Replicator::new(state.clone(), source_client, config.replication.replications);
         tasks.spawn("replication", replicator.run(shutdown.clone()));
         let fetcher = UrlFetcher::new(state.clone(), origins, config.fetching.fetches);
         tasks.spawn("url-fetches", fetcher.run(shutdown.clone()));
@@ -198,7 +206,11 @@ impl App {
 }
 
 /// Opens the data folder and the database, and makes the handles.
-async fn open_state(config: &Config, broker: Option<Amqp>) -> anyhow::Result<(AppState, CommitQueue)> {
+async fn open_state(
+    config: &Config,
+    http: reqwest::Client,
+    broker: Option<Amqp>,
+) -> anyhow::Result<(AppState, CommitQueue)> {
     let DataFolder { data, directory } = lock_data_folder(config).await?;
     if directory.release_ballast_if_full()? {
         tracing::warn!("The volume is full: starting with the space that was set aside for removals");
@@ -217,7 +229,6 @@ async fn open_state(config: &Config, broker: Option<Amqp>) -> anyhow::Result<(Ap
         keep_unrecorded: notes.is_rebuilding(),
     };
     let (blobs, commits) = BlobStore::open(directory, Arc::new(db.clone()), options).await?;
-    let http = server_client_builder().user_agent(concat!("ddm-file-server/", env!("CARGO_PKG_VERSION"))).build()?;
     let (id, secret) = (identity.id.clone(), identity.secret.clone());
     let info = FileServerClient::new(config.upstream.info.clone(), http, id, secret);
     let bus: Arc<dyn EventBus> = match broker {

@@ -12,7 +12,7 @@ use chunk_store::Reserve;
 use clap::Args;
 use http_front::limits::LimitSettings;
 use lifecycle::{data_folder::DataFolder, private_file};
-use origin::OriginConfig;
+use origin::{OriginConfig, trust_certificates};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 use url::Url;
@@ -108,6 +108,9 @@ pub struct Upstream {
     /// The address of the info-server
     #[arg(long, env = "DDM_INFO_URL", default_value = "http://127.0.0.1:8000", value_name = "URL", global = true)]
     pub info: Url,
+    /// PEM file of further certificates to trust for the info-server and other file servers: of authorities, or a server's own
+    #[arg(long, env = "DDM_CACERT", value_name = "FILE", global = true)]
+    pub cacert: Option<PathBuf>,
     /// A file (mode 0600) that holds the secret with which this server enrols once
     #[arg(long, env = "DDM_JOIN_SECRET_FILE", value_name = "FILE", global = true)]
     pub join_secret_file: Option<PathBuf>,
@@ -223,6 +226,11 @@ impl Config {
 }
 
 impl Upstream {
+    /// Builds a client of the info-server and other file servers, which trusts the certificates of `--cacert`.
+    pub(crate) fn build_client(&self, builder: reqwest::ClientBuilder) -> anyhow::Result<reqwest::Client> {
+        Ok(trust_certificates(builder, self.cacert.as_deref()).context("--cacert")?.build()?)
+    }
+
     /// Returns the join secret, if there is one. Waits for its file: an info-server that is started for the first time together
     /// with this server creates it in a moment.
     pub(crate) async fn join_secret(&self) -> anyhow::Result<Option<SecretString>> {
@@ -288,58 +296,4 @@ fn check_base(setting: &str, url: &Url) -> anyhow::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::Parser as _;
-
-    use super::*;
-
-    fn parse(args: &[&str]) -> Config {
-        Cli::parse_from(std::iter::once("ddm-file-server").chain(args.iter().copied())).config
-    }
-
-    #[test]
-    fn the_defaults_are_sound_and_the_command_line_is_consistent() {
-        use clap::CommandFactory as _;
-        Cli::command().debug_assert();
-        parse(&[]).check().unwrap();
-    }
-
-    #[test]
-    fn contradictions_refuse_to_start_and_name_the_setting() {
-        for (args, why) in [
-            (&["--listen", "0.0.0.0:9000"][..], "--public-url"),
-            (&["--public-url", "ftp://x"], "--public-url"),
-            (&["--public-url", "http://u:p@x/"], "--public-url"),
-            (&["--slots", "a", "--partial-dir", "b"], "--slots"),
-            (&["--info", "http://x/?a=b"], "--info"),
-            (&["--join-secret", "a", "--join-secret-file", "b"], "--join-secret"),
-            (&["--amqp", "amqp://x", "--amqp-file", "b"], "--amqp"),
-            (&["--max-connections", "0"], "--max-connections"),
-            (&["--head-timeout", "1h"], "--head-timeout"),
-        ] {
-            let error = parse(args).check().unwrap_err().to_string();
-            assert!(error.contains(why), "{args:?}: {error}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_join_secret_that_is_being_made_is_waited_for_and_one_that_does_not_come_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("join-secret");
-        let config = parse(&["--join-secret-file", path.to_str().unwrap()]);
-        let refused = config.upstream.join_secret().await.unwrap_err().to_string();
-        assert!(refused.contains("join-secret does not exist"), "{refused}");
-        let made = async {
-            tokio::time::sleep(SECRET_POLL_INTERVAL * 3).await;
-            private_file::write(&path, b"hunter2").unwrap();
-        };
-        let (secret, ()) = tokio::join!(config.upstream.join_secret(), made);
-        assert_eq!(secret.unwrap().unwrap().expose_secret(), "hunter2");
-    }
-
-    #[test]
-    fn secrets_are_not_shown_by_formatters() {
-        let config = parse(&["--join-secret", "hunter2", "--amqp", "amqp://u:hunter2@x"]);
-        assert!(!format!("{config:?}").contains("hunter2"));
-    }
-}
+mod tests;

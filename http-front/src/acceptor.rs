@@ -28,6 +28,7 @@ mod write_deadline;
 pub use connection::PeerAddress;
 use connection::RequestHandler;
 use per_ip_limit::{PerIpLimit, PerIpPermit};
+pub use write_deadline::PacedWrite;
 
 /// Pause after `accept` failed for lack of descriptors or memory. Connections wait in the kernel's queue meanwhile and are
 /// served once resources are free again; accepting them with a spare descriptor would only close them.
@@ -48,7 +49,7 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 /// Wrapper around accepted TCP connections.
 pub trait Transport: Clone + Send + 'static {
     /// Stream that hyper reads from and writes to.
-    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    type Stream: AsyncRead + AsyncWrite + PacedWrite + Unpin + Send + 'static;
     /// Extension that every request of a connection carries.
     type Extension: Clone + Send + Sync + 'static;
 

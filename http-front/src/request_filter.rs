@@ -25,6 +25,8 @@ use tokio::{
 use tokio_util::io::poll_read_buf;
 use wire::Problem;
 
+use crate::acceptor::PacedWrite;
+
 mod check;
 mod chunked;
 mod head;
@@ -251,5 +253,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for RequestFilter<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.get_mut().poll_lingering_close(cx)
+    }
+}
+
+impl<S: AsyncRead + PacedWrite> PacedWrite for RequestFilter<S> {
+    fn withheld_until(&self) -> Option<Instant> {
+        self.stream.get_ref().withheld_until()
     }
 }

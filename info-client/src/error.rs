@@ -35,6 +35,10 @@ pub enum InfoError {
     },
 }
 
+/// Advice for a server whose certificate is not trusted. All programs have this option.
+pub const CERTIFICATE_ADVICE: &str =
+    "--cacert FILE (or DDM_CACERT) names the authority of the certificate, or the certificate itself, in PEM form";
+
 impl InfoError {
     pub(crate) fn unreachable(base: &Url, reason: impl ToString) -> Self {
         Self::Unreachable { base: base.clone(), reason: reason.to_string() }
@@ -87,6 +91,14 @@ impl InfoError {
     pub fn has_advice(&self) -> bool {
         match self {
             Self::Unreachable { reason, .. } | Self::Unusable { reason, .. } => reason.contains("--info"),
+            Self::Refused(_) => false,
+        }
+    }
+
+    /// Returns true if no answer came because the info-server's certificate is not trusted; see [`CERTIFICATE_ADVICE`].
+    pub fn is_about_certificate(&self) -> bool {
+        match self {
+            Self::Unreachable { reason, .. } | Self::Unusable { reason, .. } => reason.contains("certificate"),
             Self::Refused(_) => false,
         }
     }

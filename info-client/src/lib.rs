@@ -9,7 +9,7 @@ mod transport;
 mod user;
 
 pub use self::{
-    error::InfoError,
+    error::{CERTIFICATE_ADVICE, InfoError},
     file_server::{FileServerClient, LogPage, LogPosition},
     name_resolver::NameResolver,
     transport::server_client_builder,

@@ -1,6 +1,7 @@
 //! The limit on open files, and the number of connections that fit under it.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use wire::grammar::counted;
 
 /// Descriptors reserved for database, logs, the runtime and the program's own requests.
 const RESERVED_DESCRIPTORS: usize = 128;
@@ -19,7 +20,8 @@ pub fn connections(wanted: usize, files: usize) -> usize {
         wanted,
         fit,
         files,
-        "The limit on open files allows {fit} connections instead of {wanted}: raise it (ulimit -n)"
+        "The limit on open files allows {} instead of {wanted}: raise it (ulimit -n)",
+        counted(fit, "connection")
     );
     fit
 }

@@ -20,7 +20,7 @@ use info_client::UserClient;
 use lifecycle::private_file;
 use tokio_util::sync::CancellationToken;
 use transfer::progress::{Progress, Snapshot};
-use wire::{FileId, ServerId, catalogue::NewFile, server::ServerInfo};
+use wire::{FileId, ServerId, catalogue::NewFile, grammar::counted, server::ServerInfo};
 
 use crate::{
     cli::{CommandLine, Home},
@@ -91,8 +91,9 @@ async fn servers(info: &UserClient, fleet: &Fleet) -> anyhow::Result<Vec<(String
         }
         ensure!(
             Instant::now() < deadline,
-            "only {} of {wanted} file servers registered in time; run again with --log info to see why",
-            live.len()
+            "only {} of {} registered in time; run again with --log info to see why",
+            live.len(),
+            counted(wanted, "file server")
         );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::Response;
 use tokio::time::{Instant, timeout};
+use wire::grammar::counted;
 
 use crate::{error::OriginError, limits::Limits};
 
@@ -70,7 +71,7 @@ impl Body {
         self.response = None;
         match self.remaining {
             Some(remaining) if remaining > 0 => {
-                Err(OriginError::unreachable(format!("the body ended {remaining} bytes early")))
+                Err(OriginError::unreachable(format!("the body ended {} early", counted(remaining, "byte"))))
             }
             _ => Ok(None),
         }
@@ -100,7 +101,7 @@ impl SpeedCheck {
         let least = self.limits.min_rate.saturating_mul(self.waited.as_secs().max(1));
         if self.bytes < least {
             let (bytes, waited) = (self.bytes, self.waited);
-            return Err(OriginError::unreachable(format!("too slow: {bytes} bytes in {waited:?}")));
+            return Err(OriginError::unreachable(format!("too slow: {} in {waited:?}", counted(bytes, "byte"))));
         }
         (self.waited, self.bytes) = (Duration::ZERO, 0);
         Ok(())

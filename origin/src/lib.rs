@@ -42,7 +42,7 @@ pub use self::{
     proxy::{InvalidProxyUrl, PROXY_SCHEMES, parse_proxy_url},
     resolver::{Resolver, SystemResolver},
     response::Probe,
-    tls::{CertificateFileError, tls_trusting},
+    tls::{CertificateFileError, trust_certificates},
     version::{ContentVersion, Rest, ResumePoint},
 };
 use self::{

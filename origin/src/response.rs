@@ -5,6 +5,7 @@ use std::ops::Range;
 use reqwest::{StatusCode, header::HeaderMap};
 use wire::{
     Digest, FileName, OriginUrl,
+    grammar::counted,
     job::{JobReason, Validator, VersionEvidence},
     range::ContentRange,
 };
@@ -135,7 +136,7 @@ fn unsatisfiable(headers: &HeaderMap, version: &ContentVersion) -> OriginError {
 }
 
 fn changed_size(found: u64, version: &ContentVersion) -> OriginError {
-    OriginError::changed(format!("the file has {found} bytes now, not {}", version.size))
+    OriginError::changed(format!("the file has {} now, not {}", counted(found, "byte"), version.size))
 }
 
 fn check_version(headers: &HeaderMap, validator: &Validator) -> Result<(), OriginError> {

@@ -69,9 +69,23 @@ pub enum CertificateFileError {
 ///
 /// # Errors
 /// When the file cannot be read or used.
-pub fn tls_trusting(path: &Path) -> Result<ClientConfig, CertificateFileError> {
+fn tls_trusting(path: &Path) -> Result<ClientConfig, CertificateFileError> {
     let unusable = |source| CertificateFileError::Unusable { path: path.to_owned(), source };
     config(read_certificates(path)?, None).map_err(unusable)
+}
+
+/// Has a client trust the certificates in a PEM file besides those of the system, if there is one.
+///
+/// # Errors
+/// When the file cannot be read or used.
+pub fn trust_certificates(
+    builder: reqwest::ClientBuilder,
+    path: Option<&Path>,
+) -> Result<reqwest::ClientBuilder, CertificateFileError> {
+    match path {
+        Some(path) => Ok(builder.tls_backend_preconfigured(tls_trusting(path)?)),
+        None => Ok(builder),
+    }
 }
 
 /// Reads the certificates in a PEM file.

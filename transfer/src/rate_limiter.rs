@@ -225,6 +225,18 @@ mod tests {
     }
 
     #[test]
+    fn bytes_given_back_are_free_for_the_next_reservation_and_not_saved_up() {
+        let (bucket, start) = (Bucket::new(1000), Instant::now());
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        assert_eq!([bucket.reserve(3000, start), bucket.reserve(500, start)], [at(3000), at(3500)]);
+        bucket.give_back(2000);
+        assert_eq!(bucket.reserve(500, start), at(2000), "behind what was not given back");
+        bucket.give_back(2000);
+        let burst = u64::try_from(MAX_BURST.as_millis()).unwrap();
+        assert_eq!(bucket.reserve(500, at(9000)), at(9500 - burst), "only the burst");
+    }
+
+    #[test]
     fn limits_of_zones_are_added_changed_and_removed() {
         let (limiter, eu, us): (_, Zone, Zone) = (RateLimiter::default(), "eu".parse().unwrap(), "us".parse().unwrap());
         assert_eq!(limiter.batch_size(&eu), None);

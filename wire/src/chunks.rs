@@ -4,6 +4,7 @@
 
 use std::{fmt, ops::Range};
 
+use crate::grammar::counted;
 use rangemap::RangeSet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -32,7 +33,7 @@ pub enum ChunkLayoutError {
     #[error("a file holds at most {MAX_FILE_SIZE} bytes")]
     TooLarge,
     /// The chunk size is not the one that follows from the size.
-    #[error("the chunk size of this file must be {expected} bytes")]
+    #[error("the chunk size of this file must be {}", counted(.expected.to_owned(), "byte"))]
     ChunkSize {
         /// Only chunk size allowed for the size.
         expected: u64,

@@ -5,6 +5,7 @@ pub mod catalogue;
 pub mod chunks;
 pub mod digest;
 pub mod event;
+pub mod grammar;
 pub mod id;
 pub mod job;
 pub mod name;

@@ -13,20 +13,22 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Instant,
 };
 
-use http_front::acceptor::Transport;
+use http_front::acceptor::{PacedWrite, Transport};
 use rustix::net::SendFlags;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
-    time::Sleep,
+    time::Instant,
 };
 use tokio_util::sync::WaitForCancellationFutureOwned;
-use transfer::rate_limiter::{self, Bucket};
+use transfer::rate_limiter::Bucket;
 
-use super::outlet::{Outlet, is_stand_in};
+use super::{
+    outlet::{Outlet, is_stand_in},
+    rate_share::RateShare,
+};
 
 /// The transport whose connections send pieces of files.
 #[derive(Debug, Clone, Default)]
@@ -53,8 +55,7 @@ impl Transport for Sendfile {
             outlet: outlet.clone(),
             cancelled: None,
             rate_limit: self.rate_limit.clone(),
-            waiting: None,
-            granted: 0,
+            share: None,
         };
         (stream, outlet)
     }
@@ -66,15 +67,8 @@ pub struct SendfileStream {
     outlet: Outlet,
     cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     rate_limit: Option<Arc<Bucket>>,
-    waiting: Option<Waiting>,
-    /// Bytes left of the share that may be sent now.
-    granted: usize,
-}
-
-/// The wait until the next share may be sent.
-struct Waiting {
-    until: Pin<Box<Sleep>>,
-    share: usize,
+    /// Share of the rate limits that is written next, or waited for.
+    share: Option<RateShare>,
 }
 
 impl std::fmt::Debug for SendfileStream {
@@ -84,45 +78,35 @@ impl std::fmt::Debug for SendfileStream {
 }
 
 impl SendfileStream {
-    /// Sends from the piece in front, of which `slice` stands for the next bytes.
+    /// Sends from the piece in front, of which the slice of this `length` stands for the next bytes.
     fn poll_piece(&mut self, length: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.granted == 0 {
-            self.granted = ready!(self.poll_share(length, cx));
-        }
         loop {
+            // A share is reserved once the peer takes bytes, so that a peer that takes none keeps none from the others.
             ready!(self.tcp.poll_write_ready(cx))?;
-            match self.try_piece(length) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            let allowed = ready!(self.poll_share(length, cx));
+            match self.try_piece(length, allowed) {
+                // What was known of the socket was out of date: its buffer is full.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.share = None,
                 sent => {
                     self.cancelled = None;
-                    self.granted = self.granted.saturating_sub(*sent.as_ref().unwrap_or(&0));
+                    let bytes = *sent.as_ref().unwrap_or(&0);
+                    self.share.take_if(|share| !share.spend(bytes));
                     return Poll::Ready(sent);
                 }
             }
         }
     }
 
-    /// Takes a share of the rate limits, and waits until it may be sent.
+    /// Reserves a share of the rate limits, and waits until it may be sent. Returns the bytes that are left of it.
     fn poll_share(&mut self, length: usize, cx: &mut Context<'_>) -> Poll<usize> {
-        if self.waiting.is_none() {
+        if self.share.is_none() {
             let own = self.outlet.pieces().front().and_then(|piece| piece.control.rate_limit().cloned());
-            let limits = [self.rate_limit.clone(), own];
-            let Some(share) = limits.iter().flatten().map(|limit| limit.batch_size().min(length)).min() else {
-                return Poll::Ready(length);
-            };
-            let (bytes, now) = (u64::try_from(share).unwrap_or(u64::MAX), Instant::now());
-            let due = limits.iter().flatten().map(|limit| limit.reserve(bytes, now)).max().unwrap_or(now);
-            let Some(wait) = rate_limiter::worthwhile_wait(due, now) else { return Poll::Ready(share) };
-            self.waiting = Some(Waiting { until: Box::pin(tokio::time::sleep(wait)), share });
+            self.share = RateShare::reserve([self.rate_limit.clone(), own], length);
         }
-        let Some(Waiting { until, share }) = &mut self.waiting else { return Poll::Ready(length) };
-        let share = *share;
-        ready!(until.as_mut().poll(cx));
-        self.waiting = None;
-        Poll::Ready(share)
+        self.share.as_mut().map_or(Poll::Ready(length), |share| share.poll_due(cx))
     }
 
-    fn try_piece(&self, length: usize) -> io::Result<usize> {
+    fn try_piece(&self, length: usize, allowed: usize) -> io::Result<usize> {
         let mut pieces = self.outlet.pieces();
         let piece = pieces.front_mut().ok_or_else(|| io::Error::other("bytes that stand for nothing"))?;
         let left = piece.range.end.saturating_sub(piece.range.start);
@@ -133,7 +117,7 @@ impl SendfileStream {
             return Err(io::Error::other("bytes that stand for another piece"));
         }
         let mut offset = piece.range.start;
-        let length = length.min(self.granted);
+        let length = length.min(allowed);
         let sent = self.tcp.try_io(Interest::WRITABLE, || {
             Ok(rustix::fs::sendfile(self.tcp.as_fd(), &piece.file, Some(&mut offset), length)?)
         })?;
@@ -216,123 +200,11 @@ impl AsyncWrite for SendfileStream {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::{fs::File, io::Write as _};
-
-    use bytes::Bytes;
-    use tokio::{
-        io::{AsyncReadExt as _, AsyncWriteExt as _},
-        net::TcpListener,
-    };
-
-    use tokio_util::sync::CancellationToken;
-
-    use super::*;
-    use crate::content::outlet::{MAX_PIECE_BYTES, ResponseControl, STAND_IN};
-
-    #[derive(Debug, Default)]
-    struct Control(CancellationToken);
-
-    impl ResponseControl for Control {
-        fn cancellation(&self) -> &CancellationToken {
-            &self.0
-        }
-
-        fn rate_limit(&self) -> Option<&Arc<Bucket>> {
-            None
-        }
-    }
-
-    fn control() -> Arc<dyn ResponseControl> {
-        Arc::new(Control::default())
-    }
-
-    async fn pair() -> (SendfileStream, Outlet, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (stream, outlet) = Sendfile::default().wrap(listener.accept().await.unwrap().0);
-        (stream, outlet, far)
-    }
-
-    fn file(bytes: &[u8]) -> Arc<File> {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(bytes).unwrap();
-        Arc::new(file)
-    }
-
-    #[tokio::test]
-    async fn pieces_and_bytes_arrive_in_order() {
-        let (mut near, outlet, mut far) = pair().await;
-        let content: Vec<u8> = (0..3 * MAX_PIECE_BYTES).map(|n| u8::try_from(n % 251).unwrap()).collect();
-        let (file, body) = (file(&content), control());
-        let reader = tokio::spawn(async move {
-            let mut all = Vec::new();
-            far.read_to_end(&mut all).await.unwrap();
-            all
-        });
-        near.write_all(b"head").await.unwrap();
-        for start in [0, MAX_PIECE_BYTES, 2 * MAX_PIECE_BYTES] {
-            let start = u64::try_from(start).unwrap();
-            near.write_all(&outlet.stand_in(&file, start..start + (1 << 20), &body)).await.unwrap();
-        }
-        near.write_all(&outlet.stand_in(&file, 7..8, &body)).await.unwrap();
-        near.write_all(b"tail").await.unwrap();
-        near.shutdown().await.unwrap();
-        let expected = [b"head".as_slice(), &content, &content[7..8], b"tail"].concat();
-        assert!(reader.await.unwrap() == expected);
-        assert!(outlet.pieces().is_empty());
-    }
-
-    #[tokio::test]
-    async fn what_stands_for_nothing_or_for_another_piece_ends_the_connection() {
-        let (mut near, outlet, _far) = pair().await;
-        assert!(near.write_all(&STAND_IN[..10]).await.is_err());
-        let bytes = outlet.stand_in(&file(b"0123456789"), 0..10, &control());
-        assert!(near.write_all(&bytes[..9]).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn a_file_that_shrank_ends_the_connection() {
-        let (mut near, outlet, _far) = pair().await;
-        let bytes = outlet.stand_in(&file(b"0123"), 0..10, &control());
-        assert_eq!(near.write_all(&bytes).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-    }
-
-    #[tokio::test]
-    async fn a_cut_ends_a_connection_whose_peer_takes_nothing_even_within_the_last_piece() {
-        let (mut near, outlet, _far) = pair().await;
-        let token = CancellationToken::new();
-        let (file, control) =
-            (file(&vec![1; MAX_PIECE_BYTES]), Arc::new(Control(token.clone())) as Arc<dyn ResponseControl>);
-        let writing = async move {
-            // More than the socket's buffers take. With the last piece nothing else is left of the body.
-            let pieces: Vec<Bytes> = (0..64).map(|_| outlet.stand_in(&file, 0..1 << 20, &control)).collect();
-            drop(control);
-            for piece in pieces {
-                if let Err(error) = near.write_all(&piece).await {
-                    return Some(error.kind());
-                }
-            }
-            None
-        };
-        let mut writing = Box::pin(writing);
-        // Runs until the socket's buffers are full and nothing goes on.
-        assert!(tokio::time::timeout(std::time::Duration::from_millis(200), &mut writing).await.is_err());
-        token.cancel();
-        let ended = tokio::time::timeout(std::time::Duration::from_secs(5), writing).await.unwrap();
-        assert_eq!(ended, Some(io::ErrorKind::ConnectionAborted));
-    }
-
-    #[tokio::test]
-    async fn a_body_runs_until_its_last_piece_is_sent_and_no_longer() {
-        let (mut near, outlet, _far) = pair().await;
-        let control = control();
-        let piece = outlet.stand_in(&file(b"0123"), 0..4, &control);
-        let left = Arc::downgrade(&control);
-        drop(control);
-        assert!(left.upgrade().is_some());
-        near.write_all(&piece).await.unwrap();
-        assert!(left.upgrade().is_none());
+impl PacedWrite for SendfileStream {
+    fn withheld_until(&self) -> Option<Instant> {
+        self.share.as_ref().and_then(RateShare::due)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use info_client::{InfoError, UserClient};
-use wire::{ServerId, server::DrainStatus};
+use wire::{ServerId, grammar::counted, server::DrainStatus};
 
 use crate::{
     cli::Drain,
@@ -76,7 +76,7 @@ async fn wait_until_drained(context: &Context, info: &UserClient, wait: Wait<'_>
                 if progress.files == 0 {
                     return Ok(Exit::Done);
                 }
-                format!("{} left", text::count(progress.files, "file"))
+                format!("{} left", counted(progress.files, "file"))
             }
             // A refusal is final; an info-server that is away may come back.
             Err(error) if error.status().is_some() => return Err(error.into()),
@@ -102,12 +102,12 @@ fn show(context: &Context, progress: &DrainStatus) {
         print(&format!("{server} is drained: it can be stopped."));
         return;
     }
-    print(&format!("Draining {server}: {}, {} left", text::count(*files, "file"), text::size(*bytes)));
+    print(&format!("Draining {server}: {}, {} left", counted(*files, "file"), text::size(*bytes)));
     if *stuck > 0 {
         let named: Vec<String> = stuck_files.iter().map(ToString::to_string).collect();
         print(&format!(
             "  {} must wait: no other live server with room may hold them ({}{})",
-            text::count(*stuck, "file"),
+            counted(*stuck, "file"),
             named.join(", "),
             if usize::try_from(*stuck).is_ok_and(|stuck| stuck > named.len()) { ", …" } else { "" }
         ));

@@ -1,4 +1,4 @@
-use wire::FileId;
+use wire::{FileId, grammar::counted};
 
 use crate::{
     context::Context,
@@ -17,7 +17,7 @@ pub(super) async fn run(context: &Context, file: FileId) -> anyhow::Result<()> {
     let chunks = wire::ChunkLayout::checked(summary.size, summary.chunk_size)?.count();
     print(&format!("name      {}", summary.name));
     print(&format!("id        {}", summary.id));
-    print(&format!("size      {} ({} bytes)", text::size(summary.size), summary.size));
+    print(&format!("size      {} ({})", text::size(summary.size), counted(summary.size, "byte")));
     print(&format!("chunks    {chunks} of {}", text::size(summary.chunk_size)));
     print(&format!("state     {}", summary.state.as_str()));
     print(&format!("created   {}", summary.created_at));
@@ -30,10 +30,11 @@ pub(super) async fn run(context: &Context, file: FileId) -> anyhow::Result<()> {
     for location in &details.locations {
         let address = location.url.origin().ascii_serialization();
         print(&format!(
-            "server    {} in {}, {} of {chunks} chunks, {address}",
+            "server    {} in {}, {} of {}, {address}",
             location.server,
             location.zone,
-            location.runs.len()
+            location.runs.len(),
+            counted(chunks, "chunk")
         ));
     }
     if details.locations.is_empty() {

@@ -3,6 +3,7 @@
 use info_client::InfoError;
 use wire::{
     JobId,
+    grammar::counted,
     job::{JobInfo, JobState},
 };
 
@@ -69,8 +70,8 @@ pub(super) async fn show(context: &Context, id: JobId) -> anyhow::Result<()> {
         job.next_try.iter().for_each(|at| print(&format!("next try   {}", text::timestamp(*at))));
     }
     if let Some(size) = job.size {
-        print(&format!("size       {} ({size} bytes)", text::size(size)));
-        print(&format!("fetched    {} of {} chunks, {}", job.fetched, job.chunks, fetched_percent(&job)));
+        print(&format!("size       {} ({})", text::size(size), counted(size, "byte")));
+        print(&format!("fetched    {} of {}, {}", job.fetched, counted(job.chunks, "chunk"), fetched_percent(&job)));
     }
     if let Some(sha256) = job.sha256 {
         print(&format!("sha256     {sha256}"));

@@ -6,6 +6,7 @@ use info_client::UserClient;
 use wire::{
     FileId, Zone,
     catalogue::{FilePolicy, PolicyChange, PolicyOutcome, ReplicaInfo},
+    grammar::counted,
 };
 
 use crate::{
@@ -14,7 +15,6 @@ use crate::{
     exit::Exit,
     lookup,
     output::{print, print_json, status},
-    text,
 };
 
 /// Runs `policy`.
@@ -89,7 +89,7 @@ fn show(context: &Context, file: FileId, policy: &FilePolicy) {
     print(&format!("{file}: {}", describe(policy)));
     for preheat in &policy.preheats {
         let replicas = preheat.replicas.unwrap_or(1);
-        print(&format!("  and {} in {}, requested with preheat", text::count(replicas, "replica"), preheat.zone));
+        print(&format!("  and {} in {}, requested with preheat", counted(replicas, "replica"), preheat.zone));
     }
 }
 
@@ -97,11 +97,11 @@ fn show(context: &Context, file: FileId, policy: &FilePolicy) {
 fn describe(policy: &FilePolicy) -> String {
     let replicas = policy.policy.replicas.unwrap_or(1);
     match &policy.policy.zones {
-        None => format!("{} in any zones", text::count(replicas, "replica")),
+        None => format!("{} in any zones", counted(replicas, "replica")),
         Some(zones) => {
             let zones: Vec<&str> = zones.iter().map(Zone::as_str).collect();
             let each = if zones.len() > 1 { "each of " } else { "" };
-            format!("{} in {each}{}", text::count(replicas, "replica"), zones.join(", "))
+            format!("{} in {each}{}", counted(replicas, "replica"), zones.join(", "))
         }
     }
 }
@@ -113,7 +113,7 @@ fn show_effect(context: &Context, file: FileId, effect: &PolicyOutcome, event: &
     }
     print(&format!("{file} would have {}.", describe(&effect.policy)));
     for ReplicaInfo { server, zone, verified, .. } in &effect.dropped {
-        print(&format!("  dropped: {server} in {zone} ({} verified)", text::count(*verified, "chunk")));
+        print(&format!("  dropped: {server} in {zone} ({} verified)", counted(*verified, "chunk")));
     }
     effect.added.iter().for_each(|server| print(&format!("  added:   {server}")));
     show_shortage(effect);
@@ -121,7 +121,7 @@ fn show_effect(context: &Context, file: FileId, effect: &PolicyOutcome, event: &
 
 fn show_shortage(outcome: &PolicyOutcome) {
     if outcome.short > 0 {
-        print(&format!("  {} wanted without a server that can hold it", text::count(outcome.short, "replica")));
+        print(&format!("  {} wanted without a server that can hold it", counted(outcome.short, "replica")));
     }
 }
 

@@ -3,7 +3,11 @@
 use std::time::{Duration, Instant};
 
 use info_client::UserClient;
-use wire::{FileId, Zone, catalogue::ReplicaStatus};
+use wire::{
+    FileId, Zone,
+    catalogue::ReplicaStatus,
+    grammar::{counted, is_or_are},
+};
 
 use crate::{
     context::Context,
@@ -62,11 +66,12 @@ fn missing(replicas: &ReplicaStatus, only: Option<&Zone>) -> Option<String> {
         let in_zone = if zone.is_empty() { String::new() } else { format!(" in {zone}") };
         let shortage = match counts.servers {
             servers if servers < counts.wanted => {
-                format!(" (only {} can hold it)", text::count(servers, "live server"))
+                format!(" (only {} can hold it)", counted(servers, "live server"))
             }
             _ => String::new(),
         };
-        gaps.push(format!("{} of {} replicas{in_zone} are complete{shortage}", counts.complete, counts.wanted));
+        let (wanted, are) = (counted(counts.wanted, "replica"), is_or_are(counts.wanted));
+        gaps.push(format!("{} of {wanted}{in_zone} {are} complete{shortage}", counts.complete));
     }
     if !gaps.is_empty() {
         gaps.extend(missing_chunks::lines(replicas.missing.as_ref()));
@@ -89,8 +94,9 @@ fn shortage(replicas: &ReplicaStatus, only: Option<&Zone>) -> Option<Shortage> {
         .filter(|(_, counts)| counts.servers < counts.wanted)
         .map(|(zone, counts)| {
             let in_zone = if zone.is_empty() { String::new() } else { format!(" in {zone}") };
-            let servers = text::count(counts.servers, "live server");
-            format!("{} replicas are wanted{in_zone}, and only {servers} can hold one", counts.wanted)
+            let servers = counted(counts.servers, "live server");
+            let (wanted, are) = (counted(counts.wanted, "replica"), is_or_are(counts.wanted));
+            format!("{wanted} {are} wanted{in_zone}, and only {servers} can hold one")
         })
         .collect();
     let is_all_that_can_be = zones().all(|(_, counts)| counts.complete >= counts.wanted.min(counts.servers));

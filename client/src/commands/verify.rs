@@ -11,6 +11,7 @@ use transfer::download::DownloadError;
 use wire::{
     ChunkLayout, ChunkSet, FileId,
     catalogue::{FileState, FileSummary, Manifest},
+    grammar::counted,
 };
 
 use self::chunk_check::check_chunks;
@@ -187,10 +188,10 @@ impl Verdict<'_> {
         let runs: Vec<String> = self.wrong.iter().map(|run| run_text(run.start, run.end)).collect();
         let size = match self.len {
             len if len == self.layout.size() => String::new(),
-            len => format!("; it has {len} bytes instead of {}", self.layout.size()),
+            len => format!("; it has {} instead of {}", counted(len, "byte"), self.layout.size()),
         };
         match self.wrong.len() {
-            0 => format!("all {} are right{size}", text::count(self.layout.count(), "chunk")),
+            0 => format!("all {} are right{size}", counted(self.layout.count(), "chunk")),
             1 => format!("chunk {} of {} is wrong{size}", runs.join(", "), self.layout.count()),
             _ => format!("chunks {} of {} are wrong{size}", runs.join(", "), self.layout.count()),
         }

@@ -1,6 +1,9 @@
 //! Lines about a job and its workers.
 
-use wire::job::{JobInfo, WorkerInfo, WorkerState};
+use wire::{
+    grammar::counted,
+    job::{JobInfo, WorkerInfo, WorkerState},
+};
 
 use crate::text;
 
@@ -10,7 +13,7 @@ pub(super) fn fetched(job: &JobInfo) -> String {
     if job.chunks == 0 {
         return state.to_owned();
     }
-    format!("{state}: {} of {} chunks fetched from {origin}", job.fetched, job.chunks)
+    format!("{state}: {} of {} fetched from {origin}", job.fetched, counted(job.chunks, "chunk"))
 }
 
 /// Describes all workers in one line.
@@ -23,7 +26,7 @@ pub(super) fn workers(job: &JobInfo) -> String {
 
 /// Describes one worker.
 pub(crate) fn worker(worker: &WorkerInfo) -> String {
-    worker_with(worker, &text::count(worker.chunks, "chunk"))
+    worker_with(worker, &counted(worker.chunks, "chunk"))
 }
 
 /// Describes one worker, with `detail` beside its activity.

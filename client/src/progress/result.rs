@@ -6,6 +6,7 @@ use serde_json::json;
 use transfer::download::{Outcome, Report};
 use wire::{
     TraceId,
+    grammar::counted,
     job::{Checked, JobInfo},
 };
 
@@ -74,19 +75,19 @@ pub fn finish(display: Display, path: &Path, report: &Report) {
             Outcome::Dropped { reason } => format!("  dropped: {reason}"),
         };
         print(&format!(
-            "  {:<18} {:<10} {:>10}  {:>7}  {} requests, {} failed{outcome}",
+            "  {:<18} {:<10} {:>10}  {:>7}  {}, {} failed{outcome}",
             source.server,
             source.zone,
             text::size(source.bytes),
             text::percent(source.share_permille),
-            source.requests,
+            counted(source.requests, "request"),
             source.failures
         ));
     }
     if report.switches > 0 || report.wasted > 0 {
         print(&format!(
             "  work moved between servers {}, {} discarded",
-            text::count(report.switches, "time"),
+            counted(report.switches, "time"),
             text::size(report.wasted)
         ));
     }

@@ -8,6 +8,7 @@ use std::{
 use transfer::progress::{HashProgress, Snapshot, SourceActivity, SourceProgress};
 use wire::{
     ServerId,
+    grammar::counted,
     job::{JobInfo, JobState, WorkerState},
 };
 
@@ -26,7 +27,7 @@ pub(super) fn summary(now: &Snapshot, job: Option<&JobInfo>) -> String {
         return job.map_or_else(String::new, reason_for_waiting);
     }
     let percent = text::whole_percent(now.bytes_done, bytes);
-    let line = format!("{} of {chunks} chunks, {percent} %, {}", now.chunks_done, text::rate(now.rate));
+    let line = format!("{} of {}, {percent} %, {}", now.chunks_done, counted(chunks, "chunk"), text::rate(now.rate));
     match now.remaining {
         Some(remaining) => format!("{line}, {} left", text::remaining(remaining)),
         None => line,

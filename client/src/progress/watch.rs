@@ -5,7 +5,7 @@ use std::{convert::Infallible, time::Instant};
 use serde_json::{Value, json};
 use tokio::{sync::mpsc::Receiver, time};
 use transfer::progress::{HashProgress, Notice, Progress, Snapshot};
-use wire::{FileName, job::JobInfo};
+use wire::{FileName, grammar::counted, job::JobInfo};
 
 use super::{
     bars::Bars,
@@ -176,7 +176,7 @@ fn describe(notice: &Notice) -> (Value, String) {
         ),
         Notice::Moved { from, chunks, silent_for } => {
             let silent_seconds = silent_for.map(|silent_for| silent_for.as_secs_f64());
-            let moved = text::count(*chunks, "chunk");
+            let moved = counted(*chunks, "chunk");
             (
                 json!({ "event": "work-moved", "from": from, "chunks": chunks, "silent_seconds": silent_seconds }),
                 match silent_seconds {

@@ -8,6 +8,7 @@ use std::{
 
 use tokio::{task::JoinHandle, time};
 use tokio_util::sync::CancellationToken;
+use wire::grammar::counted;
 
 use super::line::Entered;
 use crate::{
@@ -16,7 +17,6 @@ use crate::{
     context::Context,
     exit::Exit,
     output::{print, status},
-    text,
 };
 
 /// Time for a cancelled task to end by itself.
@@ -71,7 +71,7 @@ impl BackgroundTasks {
     }
 
     pub(super) fn exit_question(&self) -> String {
-        let tasks = text::count(self.tasks.len(), "running background task");
+        let tasks = counted(self.tasks.len(), "running background task");
         format!("Cancel {tasks} and leave? A cancelled task can be resumed. [y/N] ")
     }
 

@@ -1,6 +1,8 @@
 //! A joint download: takes the chunks of a job from its workers while others are still being fetched.
 
 mod job_end;
+#[cfg(test)]
+mod tests;
 
 use std::{
     sync::{
@@ -147,23 +149,16 @@ impl JobDownload<'_> {
                 }
                 fetched => fetched?,
             };
-            let Some(Fetched { file, epoch }) = fetched else {
+            let Some(fetched) = fetched else {
                 if let Some(outcome) = self.outcome_of_end()? {
                     return Ok(outcome);
                 }
                 continue;
             };
-            let verifier = Verifier {
-                monitor: &self.monitor,
-                requested: self.request.sha256,
-                epoch,
-                max_silence: self.request.options.wait,
-                cancel: &self.context.cancel,
-            };
-            match verifier.verify(&file).await? {
+            match self.verify(&fetched).await? {
                 Verification::Passed { checked, sha256 } => {
                     let path = self.destination()?.path();
-                    let report = file.rename(&self.context.cancel).await?;
+                    let report = fetched.file.rename(&self.context.cancel).await?;
                     let job = self.monitor.view().job.clone();
                     let elapsed = self.started.elapsed();
                     return Ok(JointOutcome::Complete(Box::new(FetchedFile {
@@ -189,6 +184,17 @@ impl JobDownload<'_> {
                 }
             }
         }
+    }
+
+    async fn verify(&self, fetched: &Fetched) -> anyhow::Result<Verification> {
+        let verifier = Verifier {
+            monitor: &self.monitor,
+            requested: self.request.sha256,
+            epoch: fetched.epoch,
+            max_silence: self.request.options.wait,
+            cancel: &self.context.cancel,
+        };
+        verifier.verify(&fetched.file).await
     }
 
     fn note(&self, text: &str) {

@@ -16,6 +16,7 @@ use transfer::source::client_builder;
 use wire::{
     Digest, FileId, Hasher,
     catalogue::{Adoption, Policy},
+    grammar::counted,
 };
 
 use crate::{
@@ -60,9 +61,9 @@ async fn list(db: &Database, as_json: bool) -> anyhow::Result<()> {
             json!({ "file": id, "size": size, "chunks": chunks, "here": here, "whole": file.root.is_some() })
                 .to_string()
         } else if file.root.is_some() {
-            format!("{id} {size} bytes, whole")
+            format!("{id} {}, whole", counted(size, "byte"))
         } else {
-            format!("{id} {size} bytes, {here} of {chunks} chunks")
+            format!("{id} {}, {here} of {}", counted(size, "byte"), counted(chunks, "chunk"))
         };
         match writeln!(out, "{line}") {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
@@ -93,7 +94,8 @@ async fn adopt_file(db: &Database, directory: &BlobDirectory, adopt: Adopt, conf
     let (here, count) = (file.chunks.len(), file.layout.count());
     ensure!(
         file.root.is_some(),
-        "only {here} of the {count} chunks of {id} are stored here: a file that is not whole cannot be adopted"
+        "{id} is stored here with {here} of {}: a file that is not whole cannot be adopted",
+        counted(count, "chunk")
     );
     let chunks: Vec<Digest> =
         db.chunk_digests(id).await?.into_iter().map(|RecordedChunk { digest, .. }| digest).collect();
@@ -101,7 +103,7 @@ async fn adopt_file(db: &Database, directory: &BlobDirectory, adopt: Adopt, conf
     let (layout, expected) = (file.layout, chunks.clone());
     let read = move || read_through(&blob, &file, &expected);
     let sha256 = run_blocking(read).await.with_context(|| format!("{id} cannot be adopted"))?;
-    let client = client_builder().build()?;
+    let client = config.upstream.build_client(client_builder())?;
     let info = |session| UserClient::new(config.upstream.info.clone(), client.clone(), session);
     let session = log_in(&login, &info(None)).await?;
     let policy = replicas.map(|replicas| Policy { replicas: Some(replicas), ..Policy::default() });

@@ -34,7 +34,7 @@ const INTERRUPTED: &str = "interrupted";
 pub async fn run(config: Config, import: Import) -> anyhow::Result<()> {
     anyhow::ensure!(config.storage.slots.is_none(), "an import goes through one server: name its folder with --data");
     anyhow::ensure!(import.name.is_none() || import.paths.len() == 1, "--name fits one file only");
-    let client = client_builder().build()?;
+    let client = config.upstream.build_client(client_builder())?;
     let info = |session| UserClient::new(config.upstream.info.clone(), client.clone(), session);
     // Before signals are handled: one that comes during the password prompt ends the program at once.
     let session = log_in(&import.login, &info(None)).await?;

@@ -18,7 +18,6 @@ use transfer::{
     download::{DownloadError, DownloadPlan, Engine, Settings},
     progress::{Notice, Progress},
     sink::Sink,
-    source::client_builder,
 };
 use wire::{ChunkSet, Digest, FileId};
 
@@ -79,10 +78,9 @@ struct Fetch {
 }
 
 impl Replicator {
-    pub(crate) fn new(state: Arc<AppState>, max_files: usize) -> anyhow::Result<Self> {
-        let user_agent = concat!("ddm-file-server/", env!("CARGO_PKG_VERSION"));
-        let client = client_builder().user_agent(user_agent).build()?;
-        Ok(Self { state, max_files, client, source_faults: FaultLog::new("A source of replicas failed") })
+    /// Creates a replicator that fetches at most `max_files` files at a time with `client`.
+    pub(crate) const fn new(state: Arc<AppState>, client: reqwest::Client, max_files: usize) -> Self {
+        Self { state, max_files, client, source_faults: FaultLog::new("A source of replicas failed") }
     }
 
     /// Fetches incomplete files until `shutdown`.

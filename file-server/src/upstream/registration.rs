@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use info_client::InfoError;
+use info_client::{CERTIFICATE_ADVICE, InfoError};
 use jiff::Timestamp;
 use lifecycle::{Shutdown, fault_log::FaultLog};
 use rand::RngExt as _;
@@ -223,9 +223,9 @@ enum Announcement {
 }
 
 /// Chooses the way to log a failed heartbeat of a process that did or did not register before.
-const fn announcement(error: &InfoError, is_known: bool) -> Announcement {
+fn announcement(error: &InfoError, is_known: bool) -> Announcement {
     match error {
-        InfoError::Unreachable { .. } if !is_known => Announcement::Waiting,
+        InfoError::Unreachable { .. } if !is_known && !error.is_about_certificate() => Announcement::Waiting,
         _ => Announcement::Failure,
     }
 }
@@ -251,6 +251,7 @@ fn describe(error: &InfoError, id: &ServerId, has_join_secret: bool) -> String {
             Ok(status) => format!("server {id} is not registered: {status}: {error}"),
             Err(_) => format!("server {id} is not registered: {error}"),
         },
+        _ if error.is_about_certificate() => format!("server {id} is not registered: {error}; {CERTIFICATE_ADVICE}"),
         _ => format!("server {id} is not registered: {error}"),
     }
 }
@@ -281,10 +282,12 @@ mod tests {
     fn an_info_server_that_is_started_later_is_waited_for_without_an_error() {
         let base: url::Url = "http://127.0.0.1:8000".parse().unwrap();
         let away = || InfoError::Unreachable { base: base.clone(), reason: "Connection refused".to_owned() };
+        let untrusted = || InfoError::Unreachable { base: base.clone(), reason: "invalid peer certificate".to_owned() };
         let refused = || InfoError::Refused(Box::new(Problem::new(409, "content-fixed", "Refused")));
         for (error, is_known, expected) in [
             (away(), false, Announcement::Waiting),
             (away(), true, Announcement::Failure),
+            (untrusted(), false, Announcement::Failure),
             (refused(), false, Announcement::Failure),
             (refused(), true, Announcement::Failure),
         ] {

@@ -233,3 +233,14 @@ async fn a_rate_limit_is_kept_and_shared() {
         node.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_wait_for_a_rate_limit_is_not_held_against_the_client() {
+    let info = Info::start().await;
+    let limits = ["--max-rate", "8KiB", "--write-timeout", "100ms"].map(str::to_owned);
+    let node = Node::start_with(&info.url, tempfile::tempdir().unwrap(), &limits).await;
+    let bytes = sample(20 << 10);
+    let file = node.upload(&info, &bytes).await;
+    assert!(node.content(&info, file).await == bytes);
+    node.stop().await;
+}

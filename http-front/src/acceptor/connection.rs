@@ -17,7 +17,7 @@ use lifecycle::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use wire::Problem;
 
-use super::write_deadline::WriteDeadline;
+use super::write_deadline::{PacedWrite, WriteDeadline};
 use crate::{
     limits::Limits,
     problem_response::ProblemResponse,
@@ -98,7 +98,7 @@ fn ready(response: Response) -> ResponseFuture {
 /// Serves one connection until it ends, or until shutdown drops it.
 pub(super) async fn serve<S, E>(stream: S, handler: RequestHandler<E>, limits: Limits, shutdown: Shutdown)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + PacedWrite + Unpin + Send + 'static,
     E: Clone + Send + Sync + 'static,
 {
     let timeouts = Timeouts { head: limits.head, body: limits.body };

@@ -10,31 +10,45 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
     time::{Instant, Sleep, sleep},
 };
 
-/// Stream with a bound on the time that a write may be pending.
+/// Stream that may withhold bytes on behalf of this process, as a rate limit does.
+pub trait PacedWrite {
+    /// Returns the time until which the pending write waits for this process and not for the peer.
+    fn withheld_until(&self) -> Option<Instant> {
+        None
+    }
+}
+
+impl PacedWrite for TcpStream {}
+
+/// Stream with a bound on the time that a write may be pending. The time until which the stream withholds bytes by itself is
+/// no fault of the peer: the bound counts from its end.
 pub(super) struct WriteDeadline<S> {
     stream: S,
     limit: Duration,
     // One timer per connection, armed only while a write is pending: it costs nothing while bytes flow.
     timer: Pin<Box<Sleep>>,
-    armed: bool,
+    /// Time that the limit counts from, while a write is pending.
+    counted_from: Option<Instant>,
 }
 
-impl<S> WriteDeadline<S> {
+impl<S: PacedWrite> WriteDeadline<S> {
     pub(super) fn new(stream: S, limit: Duration) -> Self {
-        Self { stream, limit, timer: Box::pin(sleep(limit)), armed: false }
+        Self { stream, limit, timer: Box::pin(sleep(limit)), counted_from: None }
     }
 
     fn check_deadline<T>(&mut self, polled: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
-            self.armed = false;
+            self.counted_from = None;
             return polled;
         }
-        if !self.armed {
-            self.armed = true;
-            self.timer.as_mut().reset(Instant::now() + self.limit);
+        let from = self.stream.withheld_until().or(self.counted_from).unwrap_or_else(Instant::now);
+        if self.counted_from != Some(from) {
+            self.counted_from = Some(from);
+            self.timer.as_mut().reset(from + self.limit);
         }
         match self.timer.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
@@ -49,7 +63,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for WriteDeadline<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for WriteDeadline<S> {
+impl<S: AsyncWrite + PacedWrite + Unpin> AsyncWrite for WriteDeadline<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.check_deadline(polled, cx)
@@ -81,9 +95,42 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteDeadline<S> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
     use super::*;
+
+    impl PacedWrite for DuplexStream {}
+
+    /// Stream that withholds everything until a time, and whose peer takes nothing after it.
+    struct Withholding(Instant);
+
+    impl PacedWrite for Withholding {
+        fn withheld_until(&self) -> Option<Instant> {
+            Some(self.0).filter(|until| *until > Instant::now())
+        }
+    }
+
+    impl AsyncWrite for Withholding {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_that_the_server_withholds_bytes_is_not_held_against_the_peer() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut near = WriteDeadline::new(Withholding(start + 100 * second), 3 * second);
+        let error = near.write_all(&[0; 64]).await.unwrap_err();
+        assert_eq!((error.kind(), start.elapsed().as_secs()), (io::ErrorKind::TimedOut, 103));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_reads_nothing_is_given_up() {

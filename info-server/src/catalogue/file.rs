@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use wire::{
     ChunkLayout, ChunkSet, Digest, FileId, FileName, JobId,
     catalogue::{FileState, FileSummary},
+    grammar::counted,
 };
 
 use crate::error::{Result, invalid};
@@ -35,6 +36,13 @@ pub struct File {
     pub lost_chunks: ChunkSet,
 }
 
+impl File {
+    /// Returns the SHA-256 of the whole as the API shows it: none while a holder of the content disputes its publisher's.
+    pub(crate) fn shown_sha256(&self, is_disputed: bool) -> Option<Digest> {
+        self.content.filter(|_| !is_disputed).map(|content| content.sha256)
+    }
+}
+
 /// The content of a committed file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Content {
@@ -58,7 +66,11 @@ pub enum CatalogueStatus {
 /// Returns the content that digests of chunks and of the whole describe; refuses digests that cannot belong together.
 pub(crate) fn content_of(layout: ChunkLayout, chunks: &[Digest], sha256: Digest) -> Result<Content> {
     if usize::try_from(layout.count())? != chunks.len() {
-        return Err(invalid(format!("this file has {} chunks, the body lists {}", layout.count(), chunks.len())));
+        return Err(invalid(format!(
+            "this file has {}, the body lists {}",
+            counted(layout.count(), "chunk"),
+            chunks.len()
+        )));
     }
     let known = match chunks {
         [] => Some(Digest::of(b"")),
@@ -72,12 +84,12 @@ pub(crate) fn content_of(layout: ChunkLayout, chunks: &[Digest], sha256: Digest)
 }
 
 /// Returns the file as lists show it.
-pub(crate) fn summary(file: File, live_replicas: u32) -> FileSummary {
+pub(crate) fn summary(file: File, live_replicas: u32, is_disputed: bool) -> FileSummary {
     FileSummary {
         id: file.id,
+        sha256: file.shown_sha256(is_disputed),
         name: file.name,
         size: file.layout.size(),
-        sha256: file.content.map(|content| content.sha256),
         chunk_size: file.layout.chunk_size(),
         state: file.state,
         media_type: file.media_type,

@@ -11,6 +11,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until},
 };
+use wire::grammar::counted;
 
 use super::{
     background::{self, BackgroundResult},
@@ -51,7 +52,7 @@ impl JobsActor {
         let coordinator = load(&context).await.context("cannot read the jobs from the database")?;
         let open = coordinator.open_count();
         if open > 0 {
-            tracing::info!(jobs = open, "{open} jobs go on");
+            tracing::info!(jobs = open, "Going on with {}", counted(open, "job"));
         }
         Ok(Self { context, inbox, coordinator, background: JoinSet::new() })
     }

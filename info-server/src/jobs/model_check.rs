@@ -30,6 +30,7 @@ use super::{
     origin_probe::{ProbeOutcome, ProbedContent},
 };
 
+mod account_limit;
 mod checks;
 mod leases;
 mod requesters;

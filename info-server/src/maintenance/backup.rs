@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use jiff::Timestamp;
 use lifecycle::{Shutdown, folder_lock::FolderLock, shutdown::GRACE};
+use wire::grammar::counted;
 
 use crate::{
     config::Config,
@@ -47,10 +48,9 @@ pub async fn back_up(path: &Path, config: &Config) -> anyhow::Result<()> {
     });
     let Contents { files, servers, accounts } = made.await?;
     let size = fs::metadata(path)?.len();
-    println!(
-        "{}: {files} files, {servers} file servers, {accounts} accounts, {size} bytes, checked and synced.",
-        path.display()
-    );
+    let (files, servers) = (counted(files, "file"), counted(servers, "file server"));
+    let (accounts, size) = (counted(accounts, "account"), counted(size, "byte"));
+    println!("{}: {files}, {servers}, {accounts}, {size}, checked and synced.", path.display());
     Ok(())
 }
 
@@ -97,9 +97,11 @@ pub async fn restore(path: &Path, replace: bool, config: &Config) -> anyhow::Res
         Ok((contents, kept.map(|kept| kept.name)))
     });
     let (Contents { files, servers, accounts }, kept) = put_back.await?;
+    let (files, servers) = (counted(files, "file"), counted(servers, "file server"));
     println!(
-        "{} is back with {files} files, {servers} file servers and {accounts} accounts. All sessions and tokens are ended.",
-        database.display()
+        "{} is back with {files}, {servers} and {}. All sessions and tokens are ended.",
+        database.display(),
+        counted(accounts, "account")
     );
     if let Some(kept) = kept {
         println!("The old catalogue is kept as {}; remove it when you no longer need it.", kept.display());

@@ -13,6 +13,7 @@ use wire::{
 };
 
 use crate::{
+    catalogue::file::Content,
     db::Database,
     error::Result,
     fleet::{address_check::endpoint, members::Fleet, registry::Registry},
@@ -125,6 +126,11 @@ impl ReplicaMap {
                 let sha256 = record.sha256.filter(|computed| *computed != claimed)?;
                 Some(DigestConflict { server: record.server.clone(), sha256 })
             })
+    }
+
+    /// Returns true if a holder of the content computed another SHA-256 of the whole than its publisher claims.
+    pub fn is_disputed(&self, content: Option<Content>) -> bool {
+        content.is_some_and(|content| self.digest_conflicts(content.sha256).next().is_some())
     }
 
     /// Returns the root of its content, if all of it is known.

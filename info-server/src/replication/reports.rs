@@ -1,6 +1,6 @@
 //! Replica reports: the chunks of a file that a server says it has verified and synced.
 
-use wire::{ChunkLayout, FileId, ServerId, server::ReplicaReport};
+use wire::{ChunkLayout, FileId, ServerId, grammar::counted, server::ReplicaReport};
 
 use crate::{
     db::Database,
@@ -18,7 +18,7 @@ pub(crate) fn check(report: &ReplicaReport, layout: ChunkLayout) -> Result<()> {
         return Err(invalid("a root without all chunks proves nothing"));
     }
     if report.runs.iter().any(|run| !all.covers(run)) {
-        return Err(invalid(format!("this file has {} chunks", layout.count())));
+        return Err(invalid(format!("this file has {}", counted(layout.count(), "chunk"))));
     }
     Ok(())
 }

@@ -316,3 +316,27 @@ async fn a_policy_is_raised_and_lowered_and_a_preheat_is_undone() {
         info.patch(Caller::Publisher, &path, wrong).await.expect(S::UNPROCESSABLE_ENTITY, "invalid-value");
     }
 }
+
+#[tokio::test]
+async fn no_route_shows_a_sha256_that_a_holder_disputes() {
+    let info = InfoServer::start().await;
+    let id = info.published("a.iso").await;
+    let (claimed, path) = (Digest::of(b"012").to_string(), format!("/v1/files/{id}"));
+    let routes = ["", "/manifest", "/metalink"].map(|route| format!("{path}{route}"));
+    let routes = [&routes[..], &["/v1/files".to_owned()]].concat();
+    for route in &routes {
+        assert!(info.get(Caller::Reader, route).await.text.contains(&claimed), "{route}");
+    }
+    let report =
+        json!({ "counter": 2, "runs": [[0, 3]], "root": Digest::root_of(&digests()), "sha256": Digest::of(b"x") });
+    let reported = info.put(Caller::FileServer, &format!("{path}/replicas/fs-1"), report).await;
+    reported.expect(S::NO_CONTENT, "");
+    for route in &routes {
+        let answer = info.get(Caller::Reader, route).await;
+        assert!(answer.status == S::OK && !answer.text.contains(&claimed), "{route}: {}", answer.text);
+    }
+    let again = info.post(Caller::Publisher, &format!("{path}/commit"), commit()).await;
+    assert!(again.expect(S::OK, "")["sha256"].is_null(), "{}", again.text);
+    let replicas = info.get(Caller::Reader, &format!("{path}/replicas")).await.expect(S::OK, "");
+    assert_eq!(replicas["disputes"], json!([{ "server": "fs-1", "sha256": Digest::of(b"x") }]));
+}

@@ -9,6 +9,7 @@ use std::{
 
 use tracing::{Event, Level, Metadata, Subscriber, callsite::Identifier};
 use tracing_subscriber::{Layer, layer::Context};
+use wire::grammar::counted;
 
 use super::format::Format;
 
@@ -60,7 +61,9 @@ impl RateLimit {
         // Written directly: an event would pass through this layer again.
         let mut out = std::io::stderr().lock();
         let _ = match self.format {
-            Format::Text => writeln!(out, "{dropped} more lines like the next one were dropped ({file}:{line})"),
+            Format::Text => {
+                writeln!(out, "Dropped {} like the next one ({file}:{line})", counted(dropped, "more line"))
+            }
             Format::Json => {
                 let line = serde_json::json!({
                     "level": "WARN", "message": "Lines like the next one were dropped", "dropped": dropped,

@@ -1,9 +1,12 @@
 //! Servers whose certificates no authority of the system signed.
 
+use std::path::{Path, PathBuf};
+
 use ddm_testkit::{
-    cluster::{Cluster, Plan, finish},
+    cluster::{Cluster, Plan, STEP_TIMEOUT, finish},
     nginx::Nginx,
-    process::{command, write_private},
+    process::{Server, Surroundings, command, eventually, write_private},
+    port::free_port,
 };
 
 use crate::content::MIB;
@@ -56,5 +59,66 @@ async fn servers_with_certificates_of_their_own_are_reached_with_the_file_that_n
     }
     let (exit, said) = client(&cluster, &own.secure_url(""), &["--cacert", "absent.pem", "list"]).await?;
     assert!(exit == Some(1) && said.contains("--cacert: absent.pem: "), "{said}");
+    Ok(())
+}
+
+/// Starts a file server of its own folder that reaches the info-server at `info`.
+async fn file_server(
+    cluster: &Cluster,
+    name: &str,
+    info: &str,
+    more: &[&str],
+    env: &[(String, String)],
+) -> anyhow::Result<Server> {
+    let (data, secret) = (cluster.path(name).display().to_string(), cluster.path("info-server/join-secret"));
+    let secret = secret.display().to_string();
+    let args = ["--data", &data, "--info", info, "--join-secret-file", &secret, "--zone", "eu"];
+    let surroundings = Surroundings { env, ..Surroundings::default() };
+    let log = cluster.path(&format!("{name}.log"));
+    Server::start_in(surroundings, "ddm-file-server", &[&args, more].concat(), &log).await
+}
+
+/// Returns the place of a complete file in a file server's folder.
+fn place(data: &Path, id: &str) -> PathBuf {
+    data.join("files").join(&id[id.len() - 2..]).join(id)
+}
+
+#[tokio::test]
+async fn file_servers_reach_servers_of_a_private_authority_with_the_file_that_names_it() -> anyhow::Result<()> {
+    let port = free_port()?;
+    let source =
+        Nginx::start(&format!("location / {{ client_max_body_size 0; proxy_pass http://127.0.0.1:{port}; }}")).await?;
+    // The info-server checks the public address of the file server.
+    let info_env = vec![("SSL_CERT_FILE".to_owned(), source.authority().display().to_string())];
+    let cluster = Cluster::start(&Plan { info_env, ..Plan::default() }).await?;
+    let front = Nginx::start(&format!("location / {{ proxy_pass {}; }}", cluster.info_url())).await?;
+    let (info, authorities) = (front.secure_url(""), cluster.path("authorities.pem").display().to_string());
+    std::fs::write(&authorities, [std::fs::read(front.authority())?, std::fs::read(source.authority())?].concat())?;
+    let (listen, public) = (format!("127.0.0.1:{port}"), source.secure_url(""));
+    let behind = ["--listen", &listen, "--public-url", public.trim_end_matches('/')];
+
+    let absent = file_server(&cluster, "absent", &info, &["--cacert", "absent.pem"], &[]).await.unwrap_err();
+    assert!(format!("{absent:#}").contains("--cacert: absent.pem: "), "{absent:#}");
+    assert!(!cluster.path("absent").exists(), "it looks at its settings first");
+    let refused = file_server(&cluster, "first", &info, &behind, &[]).await?;
+    let said = async || Ok(Some(refused.log()?).filter(|log| log.contains("ERROR") && log.contains("--cacert FILE")));
+    eventually("it names the setting", STEP_TIMEOUT, said).await?;
+    refused.kill().await?;
+
+    let env = [("DDM_CACERT".to_owned(), authorities.clone())];
+    let _first = file_server(&cluster, "first", &info, &behind, &env).await?;
+    let listed = async || Ok(cluster.server_ids().await?.pop());
+    eventually("it is registered", STEP_TIMEOUT, listed).await?;
+    std::fs::write(cluster.path("published.bin"), crate::content::bytes(6, 3 * MIB))?;
+    let args = ["--cacert", &authorities, "--quorum", "1", "--replicas", "2"];
+    let id = cluster.publish(&cluster.path("published.bin"), &args).await?;
+
+    let config = cluster.path("second.toml").display().to_string();
+    std::fs::write(&config, format!("cacert = {authorities:?}\n"))?;
+    let _second =
+        file_server(&cluster, "second", &info, &["--listen", "127.0.0.1:0", "--config", &config], &[]).await?;
+    let copied = async || Ok(std::fs::read(place(&cluster.path("second"), &id)).ok());
+    let copy = eventually("it fetches a replica from the first", STEP_TIMEOUT, copied).await?;
+    assert!(copy == std::fs::read(cluster.path("published.bin"))?);
     Ok(())
 }

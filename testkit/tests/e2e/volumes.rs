@@ -220,6 +220,35 @@ async fn a_read_that_waits_for_its_disk_holds_up_nobody_elses_and_a_cold_one_is_
     .await
 }
 
+#[tokio::test]
+async fn a_list_of_chunks_waits_no_longer_for_a_disk_than_other_requests_do() -> anyhow::Result<()> {
+    let file_server_args = vec!["--open-files".to_owned(), "1".to_owned()];
+    let cluster = Cluster::start(&Plan { file_server_args, ..Plan::zones(&["eu"]) }).await?;
+    let mut files = Vec::new();
+    for n in 0..2 {
+        let path = file(&cluster, &format!("{n}.bin"), n, MIB)?;
+        let id = cluster.publish(&path, &["--quorum", "1", "--replicas", "1"]).await?;
+        files.push((cluster.details(&id).await?, place(&cluster, 0, &id)));
+    }
+    let get = async |n: usize, route: &str| {
+        let (details, _) = &files[n];
+        let url = details["locations"][0]["url"].as_str().context("a url")?.replace("/content", route);
+        let token = details["download"]["token"].as_str().context("a token")?;
+        anyhow::Ok(cluster.http.get(url).bearer_auth(token).send().await?.status())
+    };
+    assert_eq!((get(0, "/chunks").await?, get(1, "/content").await?), (StatusCode::OK, StatusCode::OK));
+    cluster.excuse(ddm_testkit::history::Promise::NoInternalErrors, "the disk fails on purpose");
+    // The second file has taken the place of the first among those that are open.
+    let path = Some(files[0].1.clone());
+    let pid = cluster.servers[0].process.as_ref().unwrap().pid()?;
+    let stalled = Failing { path, ..Failing::new("openat", "EIO:delay_enter=20000000", "1+") }.attach(pid).await?;
+    let asked = Instant::now();
+    let status = get(0, "/chunks").await?;
+    assert!(asked.elapsed() < Duration::from_secs(15), "{status} after {:?}", asked.elapsed());
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    stalled.detach().await
+}
+
 /// A folder in which nothing can be made while this lives.
 struct ReadOnly(PathBuf);
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wire::{ChunkSet, catalogue::ManifestError};
+use wire::{ChunkSet, catalogue::ManifestError, grammar::is_or_are};
 
 use super::directory::PermanentError;
 use crate::sink::SinkError;
@@ -27,7 +27,7 @@ pub enum DownloadError {
         reasons: String,
     },
     /// No server holds these chunks any more. All others are verified.
-    #[error("{} {} on no file server any more", .chunks.describe(), if .chunks.len() == 1 { "is" } else { "are" })]
+    #[error("{} {} on no file server any more", .chunks.describe(), is_or_are(.chunks.len()))]
     Lost {
         /// The chunks.
         chunks: ChunkSet,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wire::catalogue::Location;
+use wire::{catalogue::Location, grammar::counted};
 
 use super::report::{Outcome, Report, SourceReport};
 use crate::{
@@ -118,7 +118,7 @@ impl SourceStats {
             Some(reason) => reason.clone(),
             None if self.is_silent() => SENT_NOTHING.to_owned(),
             None if is_asked && !self.location.runs.is_empty() => {
-                format!("it sends too slowly, {} bytes in {} s", self.received, elapsed.as_secs())
+                format!("it sends too slowly, {} in {} s", counted(self.received, "byte"), elapsed.as_secs())
             }
             None => "holds none of the missing chunks".to_owned(),
         }

@@ -90,9 +90,15 @@ fn a_far_source_helps_a_near_one_that_is_too_slow() {
 fn the_fast_source_gives_more_and_all_end_together() {
     let layout = ChunkLayout::of(300 * MIB).unwrap();
     let mut world = World::new(300 * MIB, vec![honest(30 * MIB, layout), honest(10 * MIB, layout)], 4);
+    while world.now < Duration::from_secs(6) {
+        world.step();
+    }
+    assert!(!world.schedule.is_done() && world.schedule.requests_at(SourceId::new(1)) > 0);
+    world.peers[1].rate = 64 << 10;
     assert!(world.run());
-    // 40 MiB/s together: an equal split would need 15 s.
-    assert!(world.now < Duration::from_millis(8_500), "{:?}", world.now);
+    // 40 MiB/s together, then 30: an equal split would need 15 s, and half a minute more without stealing what is in flight at the
+    // source that became slow.
+    assert!(world.now < Duration::from_millis(9_500), "{:?}", world.now);
     assert!(world.given[0] > 2 * world.given[1], "{:?}", world.given);
 }
 

@@ -4,6 +4,7 @@ use std::{
     io,
     path::{Path, PathBuf},
 };
+use wire::grammar::counted;
 
 /// The reason for which bytes cannot be stored. What is verified so far stays in the `.part` file.
 #[derive(Debug, thiserror::Error)]
@@ -27,8 +28,8 @@ pub enum SinkError {
     },
     /// The file system holds no file of this size.
     #[error(
-        "the file system of {} takes no file of {needed} bytes (FAT ends at 4 GiB, and there may be a limit for files): choose \
-         another folder", .path.display()
+        "the file system of {} takes no file of {} (FAT ends at 4 GiB, and there may be a limit for files): choose \
+         another folder", .path.display(), counted(.needed.to_owned(), "byte")
     )]
     TooLarge {
         /// The `.part` file.
@@ -64,7 +65,7 @@ pub enum SinkError {
     #[error("{} and {} are on different file systems; choose a folder for partial files beside the target", .0.display(), .1.display())]
     OtherFileSystem(PathBuf, PathBuf),
     /// The disk is full.
-    #[error("no room for {needed} bytes at {}; free some space, then start again to resume", .path.display())]
+    #[error("no room for {} at {}; free some space, then start again to resume", counted(.needed.to_owned(), "byte"), .path.display())]
     Full {
         /// The `.part` file.
         path: PathBuf,

@@ -1,6 +1,7 @@
 //! Failures of requests to sources.
 
 use std::{io, time::Duration};
+use wire::grammar::counted;
 
 use crate::schedule::SourceFault;
 
@@ -9,7 +10,7 @@ use crate::schedule::SourceFault;
 pub(crate) enum Failure {
     #[error("{0}")]
     Connection(String),
-    #[error("the body ended {missing} bytes early")]
+    #[error("the body ended {} early", counted(.missing.to_owned(), "byte"))]
     Short { missing: u64 },
     #[error("{0}")]
     Answer(String),

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use wire::{Digest, ServerId};
+use wire::{Digest, ServerId, grammar::counted};
 
 /// A file that the servers hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub enum UploadError {
     #[error("the file changed while it was read; publish it again when it is complete")]
     Changed,
     /// The plan was made for a file of another size.
-    #[error("the chunk size of the upload plan does not fit a file of {size} bytes; publish the file again")]
+    #[error("the chunk size of the upload plan does not fit a file of {}; publish the file again", counted(.size.to_owned(), "byte"))]
     Plan {
         /// Bytes in the file.
         size: u64,
@@ -71,7 +71,7 @@ pub enum UploadError {
         min: u64,
     },
     /// Too many targets failed.
-    #[error("only {alive} of the {quorum} servers needed still accept the file: {reasons}")]
+    #[error("{} must accept the file, and only {alive} of them still {}: {reasons}", counted(.quorum.to_owned(), "server"), if *.alive == 1 { "does" } else { "do" })]
     Quorum {
         /// Targets that still work.
         alive: usize,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ChunkLayout, Digest, FileId, chunks::ChunkLayoutError};
+use crate::{ChunkLayout, Digest, FileId, chunks::ChunkLayoutError, grammar::counted};
 
 /// Answer of `GET /v1/files/{id}/manifest`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ pub enum ManifestError {
     #[error(transparent)]
     ChunkLayout(#[from] ChunkLayoutError),
     /// The number of digests differs from the number of chunks.
-    #[error("a file of this size has {expected} chunks, the manifest lists {found}")]
+    #[error("a file of this size has {}, the manifest lists {found}", counted(.expected.to_owned(), "chunk"))]
     Count {
         /// Number of chunks in a file of this size.
         expected: u32,

@@ -6,6 +6,7 @@ use info_client::{InfoError, UserClient};
 use wire::{
     FileId,
     catalogue::{FileState, NewFile, UploadPlan},
+    grammar::counted,
 };
 
 use super::{
@@ -92,7 +93,8 @@ async fn resume(
         }));
     } else {
         let name = &announcement.new.name;
-        status(&format!("Starting the upload of {name} over: only {live} of the {quorum} servers it needs are live"));
+        let needed = counted(quorum, "live server");
+        status(&format!("Starting the upload of {name} over: it needs {needed} and has {live}"));
     }
     abandon(info, plan.id).await;
     Ok((new_plan, PriorWork::Nothing))

@@ -82,7 +82,7 @@ pub(crate) async fn adopt_file(
     state.planner.push(id);
     tracing::info!(file = %id, holders = holders.len(), "File {id} adopted: it was orphaned");
     let file = File { state: FileState::Available, content: Some(content), ..file };
-    Ok((StatusCode::CREATED, axum::Json(summary(file, 0))))
+    Ok((StatusCode::CREATED, axum::Json(summary(file, 0, false))))
 }
 
 /// Announces the file to the zones of its holders, and assigns it to them.

@@ -12,6 +12,7 @@ use wire::{
     Digest, FileId, ProblemKind,
     account::Role,
     catalogue::{CommitRequest, FileState, FileSummary},
+    grammar::counted,
 };
 
 use crate::{
@@ -83,7 +84,8 @@ async fn already(state: &State, file: File, content: Content) -> Result<axum::Js
     let live = state.live();
     let holders = holders(state.db.replicas(file.id).await?, content.root);
     let alive = holders.iter().filter(|replica| live.iter().any(|server| server.id == replica.server)).count();
-    Ok(axum::Json(summary(file, u32::try_from(alive)?)))
+    let is_disputed = state.db.disputed(&[file.id]).await?.contains(&file.id);
+    Ok(axum::Json(summary(file, u32::try_from(alive)?, is_disputed)))
 }
 
 fn holders(replicas: Vec<ReportedReplica>, root: Digest) -> Vec<ReportedReplica> {
@@ -119,14 +121,15 @@ fn missing(file: &File, sound: &[ReportedReplica], others: &[ReportedReplica]) -
         .iter()
         .map(|replica| match replica.root {
             Some(_) => format!("{} holds other content", replica.server),
-            None => format!("{} holds {} of {all} chunks", replica.server, replica.runs.len()),
+            None => format!("{} holds {} of {}", replica.server, replica.runs.len(), counted(all, "chunk")),
         })
         .collect();
     let rest = if states.is_empty() { "no other server has reported".to_owned() } else { states.join(", ") };
     let detail = format!(
-        "{} of the {} servers that the quorum needs hold this content; {rest}. Send the missing chunks and commit again.",
+        "the quorum needs {}, and {} of them {} this content; {rest}. Send the missing chunks and commit again.",
+        counted(file.quorum, "server"),
         sound.len(),
-        file.quorum
+        if sound.len() == 1 { "holds" } else { "hold" }
     );
     let names =
         |replicas: &[ReportedReplica]| replicas.iter().map(|replica| replica.server.to_string()).collect::<Vec<_>>();

@@ -9,6 +9,7 @@ use wire::{
     ChunkLayout, ChunkSet, Digest, FileId, ProblemKind, TokenId, Zone,
     catalogue::{FileState, IssuedToken, NewFile, Policy, UploadPlan, UploadTarget},
     event::{EventPayload, Stream},
+    grammar::counted,
     server::ServerInfo,
     token::{Grant, GrantPurpose, Token, TokenKind},
 };
@@ -114,8 +115,9 @@ fn refused(short: &Shortage) -> Error {
             format!("{server}, through which it is published, is not live{place} or has no room for the file")
         }
         None => format!(
-            "the quorum needs {quorum} file servers, {fit} live{place} with room for the file and fit its policy: start more, \
-             or publish with a smaller quorum"
+            "the quorum needs {}, {fit} live{place} with room for the file and fit its policy: start more, or publish with a \
+             smaller quorum",
+            counted(*quorum, "file server")
         ),
     };
     let problem = conflict(ProblemKind::TooFewServers, "Too few file servers").detail(detail);

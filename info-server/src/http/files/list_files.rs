@@ -4,10 +4,7 @@ use axum::extract::State as Shared;
 use http_front::extract::Query;
 use serde::Deserialize;
 use utoipa::IntoParams;
-use wire::{
-    FileId,
-    catalogue::{FileList, FileSummary},
-};
+use wire::{FileId, catalogue::FileList};
 
 use crate::{
     catalogue::{
@@ -76,9 +73,8 @@ pub(crate) async fn list_files(
         u32::try_from(holders.filter(|server| registry.serves(server, now)).count()).unwrap_or(u32::MAX)
     };
     let summary_of = |file: File| {
-        let (id, live) = (file.id, live_of(&file.id));
-        let summary = summary(file, live);
-        FileSummary { sha256: summary.sha256.filter(|_| !disputed.contains(&id)), ..summary }
+        let (live, is_disputed) = (live_of(&file.id), disputed.contains(&file.id));
+        summary(file, live, is_disputed)
     };
     let files = rows.into_iter().map(summary_of).collect();
     Ok(axum::Json(FileList { files, next_cursor }))

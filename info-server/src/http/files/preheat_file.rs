@@ -8,6 +8,7 @@ use http_front::{
 use wire::{
     FileId, ProblemKind,
     catalogue::{FileState, PreheatRequest},
+    grammar::counted,
 };
 
 use crate::{
@@ -66,6 +67,6 @@ pub(crate) async fn preheat_file(
         return Err(Error::NotFound);
     }
     state.planner.push(id);
-    tracing::info!(file = %id, zone = %asked.zone, replicas, "File {id} gets {replicas} replicas in the zone {}", asked.zone);
+    tracing::info!(file = %id, zone = %asked.zone, replicas, "File {id} gets {} in the zone {}", counted(replicas, "replica"), asked.zone);
     Ok(StatusCode::ACCEPTED)
 }

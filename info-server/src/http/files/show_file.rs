@@ -12,8 +12,8 @@ use http_front::extract::{Path, Query};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use wire::{
-    Digest, FileId, Zone,
-    catalogue::{FileDetails, FileSummary, Location},
+    FileId, Zone,
+    catalogue::{FileDetails, Location},
 };
 
 use crate::{
@@ -70,9 +70,8 @@ pub(crate) async fn show_file(
         None
     };
     let missing = replicas.missing(file.layout);
-    let summary = summary(file, u32::try_from(replicas.complete())?);
-    let is_undisputed = |claimed: &Digest| replicas.digest_conflicts(*claimed).next().is_none();
-    let summary = FileSummary { sha256: summary.sha256.filter(is_undisputed), ..summary };
+    let is_disputed = replicas.is_disputed(file.content);
+    let summary = summary(file, u32::try_from(replicas.complete())?, is_disputed);
     Ok((NO_STORE, axum::Json(FileDetails { summary, root, locations, download, pull_limits, missing })))
 }
 

@@ -36,11 +36,12 @@ pub(crate) async fn show_manifest(
     };
     let count = usize::try_from(file.layout.count())?;
     let chunks = if chunks.len() == count { chunks } else { vec![None; count] };
+    let is_disputed = state.db.disputed(&[id]).await?.contains(&id);
     Ok(axum::Json(Manifest {
         file: id,
         size: file.layout.size(),
         chunk_size: file.layout.chunk_size(),
-        sha256: file.content.map(|content| content.sha256),
+        sha256: file.shown_sha256(is_disputed),
         root: file.content.map(|content| content.root),
         chunks,
     }))

@@ -55,11 +55,11 @@ pub(crate) async fn show_metalink(
         replicas.servers().iter().filter(is_complete).map(|replica| &replica.server.id).collect();
     let mut sources = replicas.locations(Requester::Person(zone.as_ref()), &state.zone_costs)?;
     sources.retain(|source| complete.contains(&source.server));
-    let disputed = replicas.digest_conflicts(content.sha256).next().is_some();
+    let is_disputed = replicas.is_disputed(Some(content));
     let metalink = Metalink {
         name: file.name.as_str(),
         size: file.layout.size(),
-        sha256: Some(content.sha256).filter(|_| !disputed),
+        sha256: file.shown_sha256(is_disputed),
         chunk_size: file.layout.chunk_size(),
         digests: &digests,
         sources: &sources,

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use axum::{extract::State as Shared, http::StatusCode};
 use http_front::{
     extract::{Json, Path, Query},
-    openapi::Gone,
+    openapi::{Gone, TooManyRequests},
 };
 use wire::{
     JobId,
@@ -19,7 +19,7 @@ use crate::{error::Result, http::auth::SignedInUser, state::State};
     path = "/v1/jobs/{id}/progress",
     tag = "Jobs",
     params(("id" = JobId, Path, description = "The job"), RequesterQuery), request_body = RequesterProgress, security(("session" = [])),
-    responses((status = 204, description = "Taken"), Gone)
+    responses((status = 204, description = "Taken"), Gone, TooManyRequests)
 )]
 pub(crate) async fn put_job_progress(
     Shared(state): Shared<Arc<State>>,

@@ -1,6 +1,6 @@
 //! The answers to requests about jobs that are refused.
 
-use wire::{Problem, ProblemKind, job::JobReason};
+use wire::{Problem, ProblemKind, grammar::counted, job::JobReason};
 
 use crate::{
     error::{Error, invalid},
@@ -42,9 +42,9 @@ pub(super) fn no_room(reason: NoRoom) -> Error {
 pub(super) fn refused(refusal: RequesterRefusal) -> Error {
     match refusal {
         RequesterRefusal::NotFound => Error::NotFound,
-        RequesterRefusal::TooMany => no_room(NoRoom::Requesters),
+        RequesterRefusal::NoRoom(reason) => no_room(reason),
         RequesterRefusal::JobOver(reason) => job_over(reason),
-        RequesterRefusal::NoSuchChunk { count } => invalid(format!("this job has {count} chunks")),
+        RequesterRefusal::NoSuchChunk { count } => invalid(format!("this job has {}", counted(count, "chunk"))),
         RequesterRefusal::Left => {
             let detail = "this requester left the job, or its account did: send POST /v1/jobs to ask again";
             Error::Refused(Problem::new(410, ProblemKind::RequesterLeft, "Requester has left").detail(detail))

@@ -16,7 +16,7 @@ use axum::{
 use futures::stream;
 use http_front::{
     extract::{Path, Query},
-    openapi::Gone,
+    openapi::{Gone, TooManyRequests},
 };
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -71,7 +71,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
     path = "/v1/jobs/{id}/events",
     tag = "Jobs",
     params(("id" = JobId, Path, description = "The job"), JobEventsQuery), security(("session" = [])),
-    responses((status = 200, description = "Server-sent events", body = String, content_type = "text/event-stream"), Gone)
+    responses((status = 200, description = "Server-sent events", body = String, content_type = "text/event-stream"), Gone, TooManyRequests)
 )]
 pub(crate) async fn show_job_events(
     Shared(state): Shared<Arc<State>>,

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use axum::{extract::State as Shared, http::StatusCode};
 use http_front::{extract::Path, openapi::Conflict};
-use wire::{ProblemKind, ServerId, account::Role, server::DrainStatus};
+use wire::{ProblemKind, ServerId, account::Role, grammar::counted, server::DrainStatus};
 
 use crate::{
     error::{Error, Result, conflict},
@@ -35,9 +35,9 @@ pub(crate) async fn drain_server(
     if !status.draining && status.stuck > 0 {
         let named: Vec<String> = status.stuck_files.iter().map(ToString::to_string).collect();
         let detail = format!(
-            "{id} holds {} files, and for some of them ({}) there is no other live file server with room where they are to \
+            "{id} holds {}, and for some of them ({}) there is no other live file server with room where they are to \
              stand: start another one there first",
-            status.files,
+            counted(status.files, "file"),
             named.join(", ")
         );
         return Err(Error::Refused(conflict(ProblemKind::TooFewServers, "Too few file servers").detail(detail)));

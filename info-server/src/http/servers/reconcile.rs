@@ -8,6 +8,7 @@ use http_front::{
 use jiff::Timestamp;
 use wire::{
     FileId, ServerId,
+    grammar::counted,
     server::{MAX_RECONCILE, ReconcileAnswer, ReconcileRequest},
 };
 
@@ -61,8 +62,9 @@ pub(crate) async fn reconcile(
         tracing::warn!(
             server = %id,
             unknown,
-            "File server {id} holds {unknown} files that the catalogue does not know; it keeps them until an operator decides: \
-             'ddm-info-server unknown' lists them, 'ddm-file-server unknown' there removes or adopts them"
+            "File server {id} holds {} that the catalogue does not know. They are kept until an operator decides: \
+             'ddm-info-server unknown' lists them, 'ddm-file-server unknown' there removes or adopts them",
+            counted(unknown, "file")
         );
     }
     Ok(axum::Json(answer))

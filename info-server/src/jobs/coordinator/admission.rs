@@ -73,20 +73,16 @@ impl Coordinator {
         self.jobs().rev().find(fits).map(Job::id)
     }
 
-    /// Checks that an account may have one more job.
-    fn check_room(&self, user: i64) -> Result<(), NoRoom> {
+    /// Checks that an account may take part in one more job.
+    fn check_account_room(&self, user: i64) -> Result<(), NoRoom> {
         let own = self.jobs().filter(|job| is_open_or_scheduled(job) && job.counts_for_account(user));
-        if own.count() >= self.limits.jobs_per_account {
-            return Err(NoRoom::Account);
-        }
-        if self.open_count() >= MAX_OPEN_JOBS { Err(NoRoom::Server) } else { Ok(()) }
+        if own.count() >= self.limits.jobs_per_account { Err(NoRoom::Account) } else { Ok(()) }
     }
 
-    fn join_existing(&mut self, request: &JobRequest, now: Moment) -> Result<Option<JobId>, NoRoom> {
-        let Some(id) = self.find_joinable(&request.new, now) else { return Ok(None) };
-        let Some(job) = self.jobs.get_mut(&id) else { return Ok(None) };
-        job.join(request.requester, request.new.keep, now)?;
-        Ok(Some(id))
+    /// Checks that an account may take part in this job. It needs no further room for a job that counts for it already.
+    pub(super) fn check_room_at(&self, id: JobId, user: i64) -> Result<(), NoRoom> {
+        let needs_room = self.job(id).is_some_and(|job| is_open_or_scheduled(job) && !job.counts_for_account(user));
+        if needs_room { self.check_account_room(user) } else { Ok(()) }
     }
 
     /// Joins the job that a request fits, if there is one and the account has room.
@@ -95,12 +91,10 @@ impl Coordinator {
     /// [`NoRoom`].
     pub(crate) fn join(&mut self, request: &JobRequest, now: Moment) -> Result<Option<JobId>, NoRoom> {
         let Some(id) = self.find_joinable(&request.new, now) else { return Ok(None) };
-        let user = request.requester.user;
-        // An account that takes part already needs no further room.
-        if !self.job(id).is_some_and(|job| job.counts_for_account(user)) {
-            self.check_room(user)?;
-        }
-        self.join_existing(request, now)
+        self.check_room_at(id, request.requester.user)?;
+        let Some(job) = self.jobs.get_mut(&id) else { return Ok(None) };
+        job.join(request.requester, request.new.keep, now)?;
+        Ok(Some(id))
     }
 
     /// Joins the job that a request fits, or creates one and records that; `content` was found by a probe.
@@ -114,10 +108,13 @@ impl Coordinator {
         entry: AuditEntry,
         now: Moment,
     ) -> Result<Admitted, NoRoom> {
-        if let Some(id) = self.join_existing(&request, now)? {
+        if let Some(id) = self.join(&request, now)? {
             return Ok(Admitted::Joined(id));
         }
-        self.check_room(request.requester.user)?;
+        self.check_account_room(request.requester.user)?;
+        if self.open_count() >= MAX_OPEN_JOBS {
+            return Err(NoRoom::Server);
+        }
         let new = &request.new;
         let detail = serde_json::json!({ "url": new.url.to_string(), "keep": new.keep, "start_at": new.start_at });
         let id = self.create(request, content, now);

@@ -5,10 +5,10 @@ use wire::{
     job::{JobReason, JobState, RequesterProgress},
 };
 
-use super::{Coordinator, queries::JobViewer};
+use super::{Coordinator, admission::NoRoom, queries::JobViewer};
 use crate::{
     accounts::audit::AuditEntry,
-    jobs::model::{effect::Effect, moment::Moment, record::RequesterKey, requesters::TooManyRequesters},
+    jobs::model::{effect::Effect, moment::Moment, record::RequesterKey},
 };
 
 /// The caller of a request about a job.
@@ -25,8 +25,8 @@ pub(crate) enum RequesterRefusal {
     NotFound,
     /// The requester left the job.
     Left,
-    /// The account has as many requesters at the job as it may.
-    TooMany,
+    /// There is no room for the requester.
+    NoRoom(NoRoom),
     /// The job is over, for this reason.
     JobOver(Option<JobReason>),
     /// The progress names a chunk that the job does not have.
@@ -36,9 +36,9 @@ pub(crate) enum RequesterRefusal {
     },
 }
 
-impl From<TooManyRequesters> for RequesterRefusal {
-    fn from(TooManyRequesters: TooManyRequesters) -> Self {
-        Self::TooMany
+impl From<NoRoom> for RequesterRefusal {
+    fn from(reason: NoRoom) -> Self {
+        Self::NoRoom(reason)
     }
 }
 
@@ -55,11 +55,24 @@ impl Coordinator {
     /// # Errors
     /// [`RequesterRefusal`].
     pub(crate) fn subscribe(&mut self, id: JobId, caller: Caller, now: Moment) -> Result<(), RequesterRefusal> {
-        let job = self.jobs.get_mut(&id).filter(|job| caller.viewer.may_see(job));
-        let job = job.ok_or(RequesterRefusal::NotFound)?;
-        let takes_part = job.take_part(caller.requester, caller.is_entitled(), now)?;
+        self.jobs.get(&id).filter(|job| caller.viewer.may_see(job)).ok_or(RequesterRefusal::NotFound)?;
+        let takes_part = self.take_part(id, caller, now)?;
         // A process that left must not take it that the job waits for it; a caller that names no process may look.
         if takes_part || caller.requester.process.is_none() { Ok(()) } else { Err(RequesterRefusal::Left) }
+    }
+
+    /// Lets a requester take part by its stream or its progress alone. An account that was absent needs room as one that joins does.
+    /// Returns false if the requester left before, or has nothing to do with the job.
+    fn take_part(&mut self, id: JobId, caller: Caller, now: Moment) -> Result<bool, RequesterRefusal> {
+        let (key, entitled) = (caller.requester, caller.is_entitled());
+        if !self.job(id).is_some_and(|job| job.may_take_part(key, entitled)) {
+            return Ok(false);
+        }
+        self.check_room_at(id, key.user)?;
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.take_part(key, now).map_err(NoRoom::from)?;
+        }
+        Ok(true)
     }
 
     /// Takes in what a requester has of the file, and renews its lease.
@@ -73,9 +86,9 @@ impl Coordinator {
         progress: RequesterProgress,
         now: Moment,
     ) -> Result<(), RequesterRefusal> {
+        let (takes_part, key) = (self.take_part(id, caller, now)?, caller.requester);
         let job = self.jobs.get_mut(&id).ok_or(RequesterRefusal::NotFound)?;
-        let key = caller.requester;
-        if !job.take_part(key, caller.is_entitled(), now)? {
+        if !takes_part {
             let left = job.requesters().contains(key) && job.requesters().has_account(key.user);
             return Err(if left { RequesterRefusal::Left } else { RequesterRefusal::NotFound });
         }

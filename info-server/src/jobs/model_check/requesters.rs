@@ -45,7 +45,7 @@ fn the_processes_of_an_account_leave_each_by_itself_or_all_together() {
     sim.job().leave(ME, now);
     sim.job().leave(one, now);
     assert_eq!((sim.job().requesters().present_count(), sim.job().requesters().has_account(ME.user)), (1, true));
-    assert_eq!(sim.job().take_part(one, false, now), Ok(false), "a late request does not bring it back");
+    assert!(!sim.job().may_take_part(one, false), "a late request does not bring it back");
     sim.job().renew_requester(one, now);
     sim.restart();
     assert!(sim.job().requesters().has_left(one) && !sim.job().requesters().has_left(two));
@@ -71,7 +71,8 @@ fn chunks_are_wanted_until_each_process_of_an_account_has_them() {
 fn a_kept_result_stays_when_a_requester_that_did_not_keep_it_leaves() {
     let mut sim = Simulation::new(8 * MIB, true, None);
     let (now, two) = (sim.now, process(ME));
-    assert_eq!(sim.job().take_part(two, false, now), Ok(true));
+    assert!(sim.job().may_take_part(two, false));
+    assert_eq!(sim.job().take_part(two, now), Ok(()));
     sim.job().leave(two, now);
     assert_eq!(sim.job().state(), JobState::Running);
     sim.job().leave(ME, now);
@@ -87,7 +88,7 @@ fn an_account_has_so_many_requesters_and_the_absent_ones_make_room() {
     others.iter().for_each(|who| sim.job().join(*who, false, now).unwrap());
     let newcomer = process(ME);
     assert_eq!(sim.job().join(newcomer, false, now), Err(TooManyRequesters));
-    assert_eq!(sim.job().take_part(newcomer, false, now), Err(TooManyRequesters));
+    assert_eq!(sim.job().take_part(newcomer, now), Err(TooManyRequesters));
     assert_eq!(sim.job().join(process(OTHER), false, now), Ok(()), "another account has its own room");
     sim.job().leave(others[7], now);
     assert_eq!(sim.job().join(newcomer, false, now), Ok(()));

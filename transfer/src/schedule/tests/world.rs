@@ -38,7 +38,7 @@ pub(super) enum TroubleKind {
 }
 
 pub(super) struct World {
-    peers: Vec<Peer>,
+    pub(super) peers: Vec<Peer>,
     pub(super) schedule: Schedule,
     layout: ChunkLayout,
     pub(super) in_flight: BTreeMap<RequestId, Transfer>,

@@ -3,7 +3,7 @@
 //! A worker that was started again may have lost what it held: until it has reported its inventory, it gets hints of the job, also when
 //! there is nothing to fetch.
 
-use wire::{ChunkSet, ServerId};
+use wire::{ChunkSet, ServerId, grammar::counted};
 
 use super::Job;
 use crate::jobs::model::{
@@ -37,7 +37,7 @@ impl Job {
         }
         if let Some(server) = self.workers.server(Some(worker)) {
             let chunks = lost.len();
-            tracing::warn!(job = %self.id(), %server, chunks, "Worker {server} lost {chunks} chunks that it held");
+            tracing::warn!(job = %self.id(), %server, chunks, "Worker {server} lost {} that it held", counted(chunks, "chunk"));
         }
         for n in lost {
             self.chunks.drop_holder(n);

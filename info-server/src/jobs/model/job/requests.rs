@@ -29,25 +29,24 @@ impl Job {
         Ok(())
     }
 
-    /// Lets a requester take part by its stream or its progress alone, if its account asks for the job, or it is `entitled`
-    /// otherwise. Returns false if it left before, or has nothing to do with the job.
+    /// Returns true if a requester may take part by its stream or its progress alone: it asked before and did not leave, its
+    /// account asks for the job, or it is `entitled` otherwise.
+    pub(crate) fn may_take_part(&self, key: RequesterKey, entitled: bool) -> bool {
+        if self.requesters.contains(key) {
+            return !self.requesters.has_left(key);
+        }
+        entitled || self.requesters.has_account(key.user)
+    }
+
+    /// Adds a requester that may take part, unless it is known or the job is over.
     ///
     /// # Errors
     /// See [`Self::join`].
-    pub(crate) fn take_part(
-        &mut self,
-        key: RequesterKey,
-        entitled: bool,
-        now: Moment,
-    ) -> Result<bool, TooManyRequesters> {
-        if self.requesters.contains(key) {
-            return Ok(!self.requesters.has_left(key));
+    pub(crate) fn take_part(&mut self, key: RequesterKey, now: Moment) -> Result<(), TooManyRequesters> {
+        if self.requesters.contains(key) || self.record.state.is_dead() {
+            return Ok(());
         }
-        let entitled = entitled || self.requesters.has_account(key.user);
-        if entitled && !self.record.state.is_dead() {
-            self.join(key, false, now)?;
-        }
-        Ok(entitled)
+        self.join(key, false, now)
     }
 
     /// Returns true if an account wants the job now, or has it kept.
