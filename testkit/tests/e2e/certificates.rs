@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use ddm_testkit::{
     cluster::{Cluster, Plan, STEP_TIMEOUT, finish},
     nginx::Nginx,
-    process::{Server, Surroundings, command, eventually, write_private},
     port::free_port,
+    process::{Server, Surroundings, command, eventually, write_private},
 };
 
 use crate::content::MIB;
