@@ -154,9 +154,9 @@ fn respond(decision: RangeResponse, stored: &Representation, body: ContentBody) 
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(header::CACHE_CONTROL, CACHE_CONTROL);
     if of_file {
-        headers.insert(header::ETAG, text(&stored.etag()));
-        if let Some(sha256) = stored.sha256 {
-            headers.insert(REPR_DIGEST, text(&sha256.to_field()));
+        headers.insert(header::ETAG, stored.etag().clone());
+        if let Some(digest) = stored.repr_digest() {
+            headers.insert(REPR_DIGEST, digest.clone());
         }
     }
     Ok(response)
