@@ -14,6 +14,7 @@ mod imports;
 mod info;
 mod node;
 mod process;
+mod ready;
 mod repair;
 mod sparse;
 mod tokens;
