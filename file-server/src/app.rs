@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use bus::{Amqp, EventBus, LongPoll, Subscription};
 use chunk_store::{BlobDirectory, BlobStore, CommitQueue, Sendfile, StoreOptions, run_blocking};
 use futures::{FutureExt as _, future::BoxFuture};
-use http_front::acceptor;
+use http_front::acceptor::{self, ListenerService};
 use info_client::{FileServerClient, server_client_builder};
 use jiff::Timestamp;
 use lifecycle::{Shutdown, Tasks, fault_log::FaultLog};
@@ -33,7 +33,7 @@ use crate::{
     content::active_responses::ActiveResponses,
     db::damage::DamageNotes,
     events::{consumer::EventConsumer, log::InfoEventLog, revocation_watch::watch_revocations},
-    http::router,
+    http::{ReadyContent, router},
     integrity::{reported_chunks::verify_reported_chunks, scrub::Scrubber},
     metrics::Metrics,
     replication::replicator::Replicator,
@@ -169,8 +169,12 @@ impl App {
         // Cancelled once no request is left: until then chunks may still be waiting for their sync.
         let drained = CancellationToken::new();
         tasks.spawn("commits", state.blobs.clone().run_commits(commits, drained.clone()));
-        let transport = Sendfile::new(config.limits.max_rate);
-        let serving = acceptor::serve_over(transport, listener, router(state.clone()), limits, shutdown.clone());
+        let service = ListenerService {
+            transport: Sendfile::new(config.limits.max_rate),
+            router: router(state.clone()),
+            ready: ReadyContent::new(state.clone()),
+        };
+        let serving = acceptor::serve_with(service, listener, limits, shutdown.clone());
         tasks.spawn("listener", async move {
             let _drained = drained.drop_guard();
             serving.await

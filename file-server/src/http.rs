@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Router, middleware::from_fn_with_state};
-use http::{HeaderName, Method, header};
+use http::{HeaderName, HeaderValue, Method, header};
 use http_front::{
     observe::observe_requests,
     openapi::{Api, ApiInfo},
@@ -11,6 +11,7 @@ use http_front::{
 use tower_http::cors::{Any, CorsLayer};
 use utoipa_axum::{router::UtoipaMethodRouterExt as _, routes};
 
+pub(crate) use self::ready_content::ReadyContent;
 use crate::state::AppState;
 
 mod access;
@@ -18,6 +19,7 @@ mod get_content;
 mod health;
 mod list_chunks;
 mod put_chunk;
+mod ready_content;
 mod verify_chunk;
 
 const ABOUT: ApiInfo = ApiInfo {
@@ -49,6 +51,13 @@ pub(crate) fn router(state: Arc<AppState>) -> Router {
     let requests = state.metrics.requests.clone();
     let check = from_fn_with_state(state.clone(), access::refuse_while_unfit);
     observe_requests(api().finish().0.layer(check).with_state(state), requests)
+}
+
+/// Returns the fields that [`cors`] adds to every response with content, for those that bypass it.
+fn cross_origin_fields() -> [(HeaderName, HeaderValue); 2] {
+    let exposed = HeaderValue::from_static("accept-ranges,content-length,content-range,etag,repr-digest");
+    let any = HeaderValue::from_static("*");
+    [(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed), (header::ACCESS_CONTROL_ALLOW_ORIGIN, any)]
 }
 
 /// Lets pages of any origin read content: the token protects it, and no browser sends that by itself.

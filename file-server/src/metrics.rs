@@ -19,6 +19,7 @@ pub(crate) struct Metrics {
     registry: Registry,
     pub(crate) requests: RequestMetrics,
     pub(crate) content_requests: Counter,
+    pub(crate) ready_content_requests: Counter,
     pub(crate) store: StoreMetrics,
     pub(crate) bodies_cut: Counter,
     pub(crate) refused: Counter,
@@ -103,6 +104,7 @@ impl Default for Metrics {
             counter
         };
         let content_requests = counter("content_requests", "Requests for content that were authorised");
+        let ready_content_requests = counter("content_requests_ready", "Those of them answered without a wait");
         let bodies_cut = counter("bodies_cut", "Responses that a revocation ended");
         let refused = counter("refused", "Requests refused because they had no valid token");
         let token_hits = counter("token_hits", "Tokens found in memory");
@@ -145,6 +147,7 @@ impl Default for Metrics {
             registry,
             requests,
             content_requests,
+            ready_content_requests,
             store,
             bodies_cut,
             refused,

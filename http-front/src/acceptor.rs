@@ -19,9 +19,10 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::limits::Limits;
+use crate::{limits::Limits, ready::ReadyResponses};
 
 mod connection;
+mod idle_timer;
 mod per_ip_limit;
 mod write_deadline;
 
@@ -78,17 +79,28 @@ impl Transport for PlainTransport {
 /// # Errors
 /// None after the start: an error on one connection ends that connection only.
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: Shutdown) -> anyhow::Result<()> {
-    serve_over(PlainTransport, listener, router, limits, shutdown).await
+    let service = ListenerService { transport: PlainTransport, router, ready: () };
+    serve_with(service, listener, limits, shutdown).await
 }
 
-/// Serves as [`serve`] does, over connections wrapped by `transport`.
+/// Parts that answer the requests of a listener.
+#[derive(Debug, Clone)]
+pub struct ListenerService<T, R> {
+    /// Wrapper around its connections.
+    pub transport: T,
+    /// Routes.
+    pub router: Router,
+    /// Responses that bypass the router.
+    pub ready: R,
+}
+
+/// Serves as [`serve`] does, over wrapped connections and with responses that bypass the router.
 ///
 /// # Errors
 /// None after the start: an error on one connection ends that connection only.
-pub async fn serve_over<T: Transport>(
-    transport: T,
+pub async fn serve_with<T: Transport, R: ReadyResponses<T::Extension>>(
+    service: ListenerService<T, R>,
     listener: TcpListener,
-    router: Router,
     limits: Limits,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
@@ -96,8 +108,7 @@ pub async fn serve_over<T: Transport>(
         listener,
         permits: Arc::new(Semaphore::new(limits.connections)),
         per_ip: PerIpLimit::new(limits.per_address),
-        transport,
-        router,
+        service,
         limits,
         shutdown: shutdown.clone(),
         warned_at: None,
@@ -128,12 +139,11 @@ pub async fn serve_over<T: Transport>(
 }
 
 /// Listener with the permits that bound its connections.
-struct Acceptor<T> {
+struct Acceptor<T, R> {
     listener: TcpListener,
     permits: Arc<Semaphore>,
     per_ip: PerIpLimit,
-    transport: T,
-    router: Router,
+    service: ListenerService<T, R>,
     limits: Limits,
     shutdown: Shutdown,
     /// Time of the latest warning that `accept` fails.
@@ -148,7 +158,7 @@ struct Accepted {
     per_ip_permit: PerIpPermit,
 }
 
-impl<T: Transport> Acceptor<T> {
+impl<T: Transport, R: ReadyResponses<T::Extension>> Acceptor<T, R> {
     /// Returns the next connection for which both limits have a permit.
     async fn accept(&mut self) -> Accepted {
         loop {
@@ -166,13 +176,14 @@ impl<T: Transport> Acceptor<T> {
         }
     }
 
-    fn serve(&self, accepted: Accepted, late: bool) -> impl Future<Output = ()> + Send + use<T> {
+    fn serve(&self, accepted: Accepted, late: bool) -> impl Future<Output = ()> + Send + use<T, R> {
         let Accepted { stream, peer, permit, per_ip_permit } = accepted;
         // Heads and the ends of bodies must not wait for the peer's delayed acknowledgement.
         let _ = stream.set_nodelay(true);
-        let (stream, extension) = self.transport.wrap(stream);
-        let (router, peer) = (self.router.clone(), PeerAddress(Some(peer)));
-        let handler = RequestHandler { router, peer, extension, late, rejections: Arc::default() };
+        let ListenerService { transport, router, ready } = &self.service;
+        let (stream, extension) = transport.wrap(stream);
+        let (router, ready, peer) = (router.clone(), ready.clone(), PeerAddress(Some(peer)));
+        let handler = RequestHandler { router, ready, peer, extension, late, rejections: Arc::default() };
         let (limits, shutdown) = (self.limits.clone(), self.shutdown.clone());
         async move {
             connection::serve(stream, handler, limits, shutdown).await;

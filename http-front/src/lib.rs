@@ -7,5 +7,6 @@ pub mod limits;
 pub mod observe;
 pub mod openapi;
 pub mod problem_response;
+pub mod ready;
 mod request_filter;
 mod strict_json;

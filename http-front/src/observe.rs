@@ -5,7 +5,7 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
     time::Instant,
 };
@@ -14,7 +14,7 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::{MatchedPath, Request, State},
-    http::{Method, StatusCode},
+    http::{HeaderMap, Method, StatusCode},
     middleware::{Next, from_fn_with_state},
     response::Response,
 };
@@ -30,7 +30,7 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
-use tracing::{Instrument as _, Span};
+use tracing::{Instrument as _, Span, level_filters::LevelFilter};
 use wire::{TraceId, trace::HEADER};
 
 /// Media type of [`encode_metrics`].
@@ -91,10 +91,16 @@ impl RequestMetrics {
     }
 
     fn count(&self, method: &Method, route: &str, status: StatusCode, started: Instant) {
+        let (answered, duration) = self.of(method, route, status);
+        answered.inc();
+        duration.observe(started.elapsed().as_secs_f64());
+    }
+
+    /// Returns the metrics of such responses.
+    fn of(&self, method: &Method, route: &str, status: StatusCode) -> (Counter, Histogram) {
         let labels = ResponseLabels { method: method_label(method), route: route.to_owned(), status: status.as_u16() };
-        self.answered.get_or_create(&labels).inc();
-        let labels = RouteLabels { route: route.to_owned() };
-        self.durations.get_or_create(&labels).observe(started.elapsed().as_secs_f64());
+        let answered = self.answered.get_or_create_owned(&labels);
+        (answered, self.durations.get_or_create_owned(&RouteLabels { route: route.to_owned() }))
     }
 }
 
@@ -127,18 +133,77 @@ pub fn observe_requests(router: Router, metrics: RequestMetrics) -> Router {
 
 async fn observe(State(metrics): State<RequestMetrics>, request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let named = request.headers().get(HEADER).and_then(|value| TraceId::from_header(value.to_str().ok()?).ok());
+    let named = named_trace(request.headers());
     let trace = named.unwrap_or_else(TraceId::new);
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route: Arc<str> = matched.as_ref().map_or("none", MatchedPath::as_str).into();
     let method = request.method().clone();
-    let span = tracing::info_span!("request", %trace, method = method_label(&method), %route);
+    let span = request_span(trace, method_label(&method), &route);
     let first = named.is_some() && metrics.traces.entry(trace).or_insert(()).await.is_fresh();
     let running = RunningRequest::new(&metrics.running);
     let response = TRACE.scope(trace, next.run(request).instrument(span.clone())).await;
     metrics.count(&method, &route, response.status(), started);
+    let span = LogSpan::Open(span);
     let log = RequestLog { span, started, status: response.status(), first, sent: 0, _running: running };
     response.map(|body| Body::new(ObservedBody { body, log }))
+}
+
+/// Returns the trace that a request names.
+fn named_trace(headers: &HeaderMap) -> Option<TraceId> {
+    headers.get(HEADER).and_then(|value| TraceId::from_header(value.to_str().ok()?).ok())
+}
+
+fn request_span(trace: TraceId, method: &'static str, route: &str) -> Span {
+    tracing::info_span!("request", %trace, method, %route)
+}
+
+/// Observer of the requests to one route whose responses bypass the router. Their metrics and log lines are those of routed
+/// requests.
+#[derive(Debug, Clone)]
+pub struct ReadyRoute {
+    metrics: RequestMetrics,
+    route: &'static str,
+    /// Metrics of 206, once there was one: of all responses only those are frequent.
+    partial: Arc<OnceLock<(Counter, Histogram)>>,
+}
+
+/// Request to a [`ReadyRoute`] that has no response yet.
+#[derive(Debug)]
+pub struct ReadyRequest {
+    started: Instant,
+    trace: Option<TraceId>,
+}
+
+impl ReadyRoute {
+    /// Returns the observer of `route`, spelled as in the table of routes.
+    pub fn new(metrics: RequestMetrics, route: &'static str) -> Self {
+        Self { metrics, route, partial: Arc::default() }
+    }
+
+    /// Returns the observation of a request, or `None` if the request is the first one of its trace, which the router logs.
+    pub fn begin(&self, headers: &HeaderMap) -> Option<ReadyRequest> {
+        let started = Instant::now();
+        let trace = named_trace(headers);
+        let is_logged = trace.is_none_or(|trace| self.metrics.traces.contains_key(&trace));
+        is_logged.then_some(ReadyRequest { started, trace })
+    }
+
+    /// Counts the response to a request, and logs it once it is sent.
+    pub fn observe(&self, request: ReadyRequest, method: &Method, response: Response) -> Response {
+        let ReadyRequest { started, trace } = request;
+        let status = response.status();
+        if *method == Method::GET && status == StatusCode::PARTIAL_CONTENT {
+            let (answered, duration) = self.partial.get_or_init(|| self.metrics.of(method, self.route, status));
+            answered.inc();
+            duration.observe(started.elapsed().as_secs_f64());
+        } else {
+            self.metrics.count(method, self.route, status, started);
+        }
+        let span = LogSpan::Deferred { trace, method: method_label(method), route: self.route };
+        let running = RunningRequest::new(&self.metrics.running);
+        let log = RequestLog { span, started, status, first: false, sent: 0, _running: running };
+        response.map(|body| Body::new(ObservedBody { body, log }))
+    }
 }
 
 /// Count of one running request, taken back on drop.
@@ -157,9 +222,26 @@ impl Drop for RunningRequest {
     }
 }
 
+/// Span of a log line.
+enum LogSpan {
+    /// That of the request.
+    Open(Span),
+    /// The fields of one that is made for the line: nothing else is logged about the request.
+    Deferred { trace: Option<TraceId>, method: &'static str, route: &'static str },
+}
+
+impl LogSpan {
+    fn open(&self) -> Span {
+        match self {
+            Self::Open(span) => span.clone(),
+            Self::Deferred { trace, method, route } => request_span(trace.unwrap_or_else(TraceId::new), method, route),
+        }
+    }
+}
+
 /// Log line of a request, written on drop: when the response has been sent or abandoned.
 struct RequestLog {
-    span: Span,
+    span: LogSpan,
     started: Instant,
     status: StatusCode,
     first: bool,
@@ -169,7 +251,11 @@ struct RequestLog {
 
 impl Drop for RequestLog {
     fn drop(&mut self) {
-        let _entered = self.span.enter();
+        // Whatever the filter says, no log has a line of this level.
+        if !self.first && LevelFilter::current() < LevelFilter::DEBUG {
+            return;
+        }
+        let _entered = self.span.open().entered();
         let (status, bytes) = (self.status.as_u16(), self.sent);
         let ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         if self.first {

@@ -45,11 +45,13 @@ pub struct Blob {
     in_memory: bool,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Held {
     chunks: ChunkSet,
     root: Option<Digest>,
     sha256: Option<Digest>,
+    /// Made when it is first asked for after a change of the above.
+    representation: Option<Arc<Representation>>,
 }
 
 /// The right to write one chunk. It travels with the work, so that work whose requester has gone still excludes others.
@@ -72,7 +74,7 @@ impl Blob {
             layout,
             inode: file.metadata().ok().map(|found| Inode::of(&found)),
             file: Arc::new(file),
-            held: Mutex::new(Held { chunks, root, sha256 }),
+            held: Mutex::new(Held { chunks, root, sha256, representation: None }),
             writing: Mutex::default(),
             write_ended: Notify::new(),
             failed_syncs: AtomicU64::new(0),
@@ -93,9 +95,14 @@ impl Blob {
     }
 
     /// Returns the part of the file that can be served now.
-    pub fn representation(&self) -> Representation {
-        let Held { chunks, sha256, .. } = self.held().clone();
-        Representation { file: self.id, layout: self.layout, chunks, sha256 }
+    pub fn representation(&self) -> Arc<Representation> {
+        let mut held = self.held();
+        if let Some(made) = &held.representation {
+            return made.clone();
+        }
+        let made = Arc::new(Representation::new(self.id, self.layout, held.chunks.clone(), held.sha256));
+        held.representation = Some(made.clone());
+        made
     }
 
     /// Returns the verified chunks, and the root once all are stored.
@@ -143,7 +150,7 @@ impl Blob {
     }
 
     pub(crate) fn add(&self, chunk: ChunkIndex) {
-        self.held().chunks.insert(chunk.get()..chunk.get().saturating_add(1));
+        self.change_held().chunks.insert(chunk.get()..chunk.get().saturating_add(1));
     }
 
     pub(crate) fn set_root(&self, root: Digest) {
@@ -151,7 +158,7 @@ impl Blob {
     }
 
     pub(crate) fn set_sha256(&self, digest: Digest) {
-        self.held().sha256 = Some(digest);
+        self.change_held().sha256 = Some(digest);
     }
 
     pub(crate) fn mark_deleted(&self) {
@@ -169,7 +176,7 @@ impl Blob {
     /// Withdraws chunks: they are not served any more, and the file is not complete.
     pub(crate) fn withdraw(&self, chunks: &[u32]) {
         self.withdrawals.fetch_add(1, Ordering::AcqRel);
-        let mut held = self.held();
+        let mut held = self.change_held();
         chunks.iter().for_each(|n| held.chunks.remove(*n..n.saturating_add(1)));
         (held.root, held.sha256) = (None, None);
     }
@@ -183,7 +190,7 @@ impl Blob {
     /// and nothing that is being written counts.
     pub(crate) fn mark_lost(&self) {
         let mut held = self.held();
-        *held = Held { chunks: ChunkSet::new(), root: None, sha256: None };
+        *held = Held { chunks: ChunkSet::new(), root: None, sha256: None, representation: None };
         drop(held);
         self.mark_deleted();
     }
@@ -212,14 +219,13 @@ impl Blob {
         }
     }
 
-    /// Returns true if every `step`-th byte of `piece`, and so in all likelihood the rest, can be read without waiting for a
-    /// disk.
+    /// Returns true if every `step`-th byte of `piece` and its last one, and so in all likelihood the rest, can be read without
+    /// waiting for a disk.
     pub(crate) fn is_in_memory(&self, piece: &Range<u64>, step: u64) -> io::Result<bool> {
         if !self.supports_nowait.load(Ordering::Relaxed) {
             return Ok(self.in_memory);
         }
-        let step = usize::try_from(step).unwrap_or(usize::MAX);
-        for at in piece.clone().step_by(step).chain([piece.end.saturating_sub(1)]) {
+        for at in probed_offsets(piece, step) {
             match rustix::io::preadv2(&*self.file, &mut [IoSliceMut::new(&mut [0])], at, ReadWriteFlags::NOWAIT) {
                 Ok(_) => {}
                 Err(Errno::AGAIN | Errno::INTR) => return Ok(false),
@@ -237,9 +243,24 @@ impl Blob {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns what is held, to change what the representation shows of it.
+    fn change_held(&self) -> MutexGuard<'_, Held> {
+        let mut held = self.held();
+        held.representation = None;
+        held
+    }
+
     fn writing(&self) -> MutexGuard<'_, BTreeSet<u32>> {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns the offsets at which `piece` is tested for being in memory. The kernel reads `step` bytes at a time, so a piece that is
+/// no longer than that is tested once.
+fn probed_offsets(piece: &Range<u64>, step: u64) -> impl Iterator<Item = u64> + use<> {
+    let last = piece.end.saturating_sub(1);
+    let first = if piece.end.saturating_sub(piece.start) <= step { last } else { piece.start };
+    (first..last).step_by(usize::try_from(step).unwrap_or(usize::MAX)).chain([last])
 }
 
 impl WritePermit {
@@ -271,6 +292,41 @@ mod tests {
     fn blob(layout: ChunkLayout) -> Arc<Blob> {
         let record = BlobRecord { id: FileId::new(), layout, chunks: ChunkSet::new(), root: None, sha256: None };
         Arc::new(Blob::new(record, tempfile::tempfile().unwrap()))
+    }
+
+    #[test]
+    fn a_piece_is_tested_at_each_step_and_at_its_end() {
+        for (piece, expected) in [
+            (0..1, vec![0]),
+            (5..15, vec![14]),
+            (5..16, vec![5, 15]),
+            (0..20, vec![0, 10, 19]),
+            (0..21, vec![0, 10, 20]),
+        ] {
+            assert_eq!(probed_offsets(&piece, 10).collect::<Vec<_>>(), expected, "{piece:?}");
+        }
+    }
+
+    #[test]
+    fn the_representation_follows_every_change_of_what_is_held() {
+        let layout = ChunkLayout::of(3 << 20).unwrap();
+        let blob = blob(layout);
+        let shown = || {
+            let shown = blob.representation();
+            (shown.chunks.clone(), shown.repr_digest().map(|digest| digest.to_str().unwrap().to_owned()))
+        };
+        assert_eq!(shown(), (ChunkSet::new(), None));
+        layout.chunks().for_each(|chunk| blob.add(chunk));
+        assert_eq!(shown(), (layout.all(), None));
+        let digest = Digest::of(b"x");
+        blob.set_sha256(digest);
+        assert_eq!(shown(), (layout.all(), Some(digest.to_field())));
+        assert!(Arc::ptr_eq(&blob.representation(), &blob.representation()), "made once");
+        blob.withdraw(&[1]);
+        let (chunks, digest) = shown();
+        assert_eq!((chunks.contains(0), chunks.contains(1), digest), (true, false, None));
+        blob.mark_lost();
+        assert_eq!(shown(), (ChunkSet::new(), None));
     }
 
     #[tokio::test]

@@ -98,6 +98,11 @@ impl BlobStore {
         self.load(id).await
     }
 
+    /// Returns the blob of a file if it is open: nothing is read for it.
+    pub fn find_open(&self, id: FileId) -> Option<Arc<Blob>> {
+        self.open.get(id)
+    }
+
     /// Returns the blob of a file; makes it, with space for all of it, when there is none.
     ///
     /// # Errors

@@ -1,13 +1,13 @@
 //! The body of a response: pieces of a blob, which the connection sends without their entering this process.
 
 use std::{
-    collections::VecDeque,
     io,
     ops::Range,
     os::unix::fs::FileExt as _,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    vec,
 };
 
 use bytes::Bytes;
@@ -47,17 +47,28 @@ pub struct BodySource {
 #[derive(Debug)]
 pub struct RangeBody {
     source: BodySource,
-    segments: VecDeque<Segment>,
+    /// The segment being sent, which is not empty.
+    segment: Option<Segment>,
+    /// The segments after it.
+    later: vec::IntoIter<Segment>,
     remaining: u64,
     warming: Option<JoinHandle<io::Result<()>>>,
+    /// True until the first piece: its caller has checked the file.
+    is_checked: bool,
 }
 
 impl RangeBody {
-    /// Returns the body of these segments.
+    /// Returns the body of these segments. The caller has just found the blob in place ([`Blob::is_in_place`]).
     pub fn new(source: BodySource, segments: Vec<Segment>) -> Self {
-        let segments: VecDeque<_> = segments.into_iter().filter(|segment| segment.len() > 0).collect();
         let remaining = segments.iter().map(Segment::len).sum();
-        Self { source, segments, remaining, warming: None }
+        let later = segments.into_iter();
+        let mut body = Self { source, segment: None, later, remaining, warming: None, is_checked: true };
+        body.next_segment();
+        body
+    }
+
+    fn next_segment(&mut self) {
+        self.segment = self.later.find(|segment| segment.len() > 0);
     }
 
     /// Returns the bytes that are left to send.
@@ -91,9 +102,10 @@ impl RangeBody {
 
     /// Refuses a piece that is not stored any more, so that it is not promised to the connection; promised ones end with the
     /// connection.
-    fn check(&self, piece: &Range<u64>) -> io::Result<()> {
+    fn check(&mut self, piece: &Range<u64>) -> io::Result<()> {
+        let is_checked = std::mem::take(&mut self.is_checked);
         let BodySource { store, blob, .. } = &self.source;
-        if !blob.has_full_length()? {
+        if !is_checked && !blob.has_full_length()? {
             store.scrub_queue().push(blob.id());
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -103,7 +115,7 @@ impl RangeBody {
     /// Takes `length` bytes off the front.
     fn advance(&mut self, length: u64) {
         self.remaining = self.remaining.saturating_sub(length);
-        let done = match self.segments.front_mut() {
+        let done = match &mut self.segment {
             Some(Segment::Content(range)) => {
                 range.start = range.end.min(range.start.saturating_add(length));
                 range.is_empty()
@@ -111,7 +123,7 @@ impl RangeBody {
             Some(Segment::Text(_)) | None => true,
         };
         if done {
-            self.segments.pop_front();
+            self.next_segment();
         }
     }
 }
@@ -140,7 +152,7 @@ impl Body for RangeBody {
         if this.source.control.cancellation().is_cancelled() {
             return Poll::Ready(Some(Err(io::ErrorKind::ConnectionAborted.into())));
         }
-        let bytes = match this.segments.front() {
+        let bytes = match &this.segment {
             None => return Poll::Ready(None),
             Some(Segment::Text(text)) => text.clone(),
             Some(Segment::Content(range)) => {
@@ -153,7 +165,7 @@ impl Body for RangeBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.segments.is_empty()
+        self.segment.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {

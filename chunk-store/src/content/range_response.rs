@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use http::HeaderValue;
 use wire::{
     ChunkLayout, ChunkSet, Digest, FileId,
     range::{Selection, select},
@@ -22,17 +23,15 @@ pub struct RequestConditions<'a> {
     pub if_range: Option<&'a str>,
 }
 
-/// The representation of a file as far as it is stored here.
+/// The representation of a file as far as it is stored here, with the header values of its responses.
 #[derive(Debug, Clone)]
 pub struct Representation {
-    /// The file.
-    pub file: FileId,
     /// Its size and chunk size.
     pub layout: ChunkLayout,
     /// The chunks that are verified here.
     pub chunks: ChunkSet,
-    /// SHA-256 of the whole file; set when it was computed from this disk.
-    pub sha256: Option<Digest>,
+    etag: HeaderValue,
+    repr_digest: Option<HeaderValue>,
 }
 
 /// Every possible response.
@@ -55,9 +54,22 @@ pub enum RangeResponse {
 }
 
 impl Representation {
+    /// Returns the representation of `file`. `sha256` is that of the whole file, if it was computed from this disk.
+    pub fn new(file: FileId, layout: ChunkLayout, chunks: ChunkSet, sha256: Option<Digest>) -> Self {
+        // Both are printable ASCII.
+        let value = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
+        let (etag, repr_digest) = (value(format!("\"{file}\"")), sha256.map(|sha256| value(sha256.to_field())));
+        Self { layout, chunks, etag, repr_digest }
+    }
+
     /// Returns the strong entity tag: content never changes under an id.
-    pub fn etag(&self) -> String {
-        format!("\"{}\"", self.file)
+    pub const fn etag(&self) -> &HeaderValue {
+        &self.etag
+    }
+
+    /// Returns the value of `Repr-Digest` (RFC 9530 §3), once the SHA-256 was computed.
+    pub const fn repr_digest(&self) -> Option<&HeaderValue> {
+        self.repr_digest.as_ref()
     }
 
     fn holds(&self, bytes: &Range<u64>) -> bool {
@@ -70,7 +82,7 @@ impl Representation {
 /// last, because Range counts only once the conditions hold (§14.2). Files have no modification date, so conditions on dates
 /// are ignored.
 pub fn decide(request: &RequestConditions<'_>, stored: &Representation) -> RangeResponse {
-    let etag = stored.etag();
+    let etag = stored.etag().to_str().unwrap_or_default();
     let range = request.range.filter(|_| !request.head && request.if_range.is_none_or(|tag| tag.trim() == etag));
     let selection = range.map_or(Selection::Whole, |range| select(range, stored.layout.size()));
     let held = match &selection {
@@ -82,10 +94,10 @@ pub fn decide(request: &RequestConditions<'_>, stored: &Representation) -> Range
     if !held {
         return RangeResponse::NotHeld;
     }
-    if request.if_match.is_some_and(|tags| !includes(tags, &etag, Comparison::Strong)) {
+    if request.if_match.is_some_and(|tags| !includes(tags, etag, Comparison::Strong)) {
         return RangeResponse::PreconditionFailed;
     }
-    if request.if_none_match.is_some_and(|tags| includes(tags, &etag, Comparison::Weak)) {
+    if request.if_none_match.is_some_and(|tags| includes(tags, etag, Comparison::Weak)) {
         return RangeResponse::NotModified;
     }
     match selection {
@@ -122,7 +134,7 @@ mod tests {
 
     fn stored(size: u64) -> Representation {
         let layout = ChunkLayout::of(size).unwrap();
-        Representation { file: FileId::new(), layout, chunks: layout.all(), sha256: None }
+        Representation::new(FileId::new(), layout, layout.all(), None)
     }
 
     #[test]
@@ -157,35 +169,35 @@ mod tests {
     fn conditions_hold_in_their_order() {
         use RangeResponse::{NotModified, Part, PreconditionFailed, Unsatisfiable, Whole};
         let file = stored(10);
-        let tag = file.etag();
+        let tag = file.etag().to_str().unwrap();
         let weak = format!("W/{tag}");
         let list = format!("\"x\", {weak} ,\"y\"");
         let date = "Sat, 29 Oct 1994 19:43:31 GMT";
         type Row<'a> = (Option<&'a str>, Option<&'a str>, Option<&'a str>, Option<&'a str>, RangeResponse);
         let rows: Vec<Row<'_>> = vec![
             // if-match, if-none-match, if-range, range
-            (Some(&tag), None, None, None, Whole),
+            (Some(tag), None, None, None, Whole),
             (Some("*"), None, None, None, Whole),
             (Some("\"x\""), None, None, None, PreconditionFailed),
             (Some(&weak), None, None, None, PreconditionFailed),
             (Some(""), None, None, None, PreconditionFailed),
-            (None, Some(&tag), None, None, NotModified),
+            (None, Some(tag), None, None, NotModified),
             (None, Some(&weak), None, None, NotModified),
             (None, Some(&list), None, None, NotModified),
             (None, Some("*"), None, None, NotModified),
             (None, Some("\"x\""), None, None, Whole),
-            (Some("\"x\""), Some(&tag), None, None, PreconditionFailed),
-            (Some(&tag), Some(&tag), None, Some("bytes=0-1"), NotModified),
-            (None, Some(&tag), None, Some("bytes=99-"), NotModified),
+            (Some("\"x\""), Some(tag), None, None, PreconditionFailed),
+            (Some(tag), Some(tag), None, Some("bytes=0-1"), NotModified),
+            (None, Some(tag), None, Some("bytes=99-"), NotModified),
             (Some("\"x\""), None, None, Some("bytes=99-"), PreconditionFailed),
-            (None, None, Some(&tag), Some("bytes=2-3"), Part(2..4)),
+            (None, None, Some(tag), Some("bytes=2-3"), Part(2..4)),
             (None, None, Some(&weak), Some("bytes=2-3"), Whole),
             (None, None, Some("\"x\""), Some("bytes=2-3"), Whole),
             (None, None, Some(date), Some("bytes=2-3"), Whole),
             (None, None, Some("*"), Some("bytes=2-3"), Whole),
             (None, None, Some("\"x\""), Some("bytes=99-"), Whole),
-            (None, None, Some(&tag), Some("bytes=99-"), Unsatisfiable),
-            (None, None, Some(&tag), None, Whole),
+            (None, None, Some(tag), Some("bytes=99-"), Unsatisfiable),
+            (None, None, Some(tag), None, Whole),
         ];
         for (if_match, if_none_match, if_range, range, expected) in rows {
             let request = RequestConditions { head: false, range, if_match, if_none_match, if_range };
@@ -212,8 +224,8 @@ mod tests {
                 "{range:?}"
             );
         }
-        let tag = file.etag();
-        let conditional = RequestConditions { if_none_match: Some(&tag), ..RequestConditions::default() };
+        let tag = file.etag().to_str().unwrap();
+        let conditional = RequestConditions { if_none_match: Some(tag), ..RequestConditions::default() };
         assert_eq!(decide(&conditional, &file), RangeResponse::NotHeld);
     }
 

@@ -8,11 +8,11 @@ use axum::{
     response::Response,
 };
 use chunk_store::VolumeState;
-use http::request::Parts;
+use http::HeaderMap;
 use http_front::extract::bearer;
 use wire::{
     Digest, FileId,
-    token::{Grant, Token},
+    token::{Grant, Token, TokenKind},
 };
 
 use crate::{
@@ -33,17 +33,16 @@ pub(super) struct GrantedAccess {
 
 /// Token of a request, not yet checked.
 pub(super) struct PresentedToken {
-    token: Token,
+    kind: TokenKind,
     hash: Digest,
 }
 
 impl PresentedToken {
     /// Reads the header. A malformed token is refused without a look-up.
-    pub(super) fn read(state: &AppState, parts: &Parts) -> Result<Self, Error> {
-        let text = bearer(parts).ok_or(Error::NoToken)?;
+    pub(super) fn read(state: &AppState, headers: &HeaderMap) -> Result<Self, Error> {
+        let text = bearer(headers).ok_or(Error::NoToken)?;
         let token: Token = text.parse().map_err(|_| refused(state))?;
-        let hash = token.hash();
-        Ok(Self { token, hash })
+        Ok(Self { kind: token.kind(), hash: token.hash() })
     }
 
     /// Returns the token's hash.
@@ -58,35 +57,43 @@ impl PresentedToken {
         file: &str,
         access: RequiredAccess,
     ) -> Result<GrantedAccess, Error> {
-        let found = state.tokens.find(&self.token).await.map_err(|reason| match reason {
+        let found = state.tokens.find(self.kind, self.hash).await.map_err(|reason| match reason {
             Undecidable::InfoServer => Error::Undecidable,
             Undecidable::Database => Error::DatabaseFailed,
         })?;
         let TokenLookup::Granted(grant) = found else { return Err(refused(state)) };
         let file = file.parse::<FileId>().map_err(|_| refused(state))?;
-        let (server, zone) = (&state.identity.id, &state.zone);
-        if allows(&grant, AccessRequest { file, access, server, zone, now: state.clock.now() }) {
-            Ok(GrantedAccess { file, grant })
-        } else {
-            Err(refused(state))
-        }
+        if is_allowed(state, &grant, file, access) { Ok(GrantedAccess { file, grant }) } else { Err(refused(state)) }
     }
 }
 
-/// Refuses requests about files while another process has this server's identity, because this one then receives no
-/// revocations, and while the data folder is gone.
+/// Returns true if `grant` allows this access to `file`, here and now.
+pub(super) fn is_allowed(state: &AppState, grant: &Grant, file: FileId, access: RequiredAccess) -> bool {
+    let (server, zone) = (&state.identity.id, &state.zone);
+    allows(grant, AccessRequest { file, access, server, zone, now: state.clock.now() })
+}
+
+/// Refuses requests about files while this server is not fit to answer them.
 pub(super) async fn refuse_while_unfit(
     State(state): State<Arc<AppState>>,
     request: Request,
     next: Next,
 ) -> Result<Response, Error> {
-    let about_files = request.uri().path().starts_with("/v1/");
-    if about_files && *state.identity_conflict.borrow() {
+    if request.uri().path().starts_with("/v1/") {
+        check_fitness(&state)?;
+    }
+    Ok(next.run(request).await)
+}
+
+/// Checks that no other process has this server's identity, because this one then receives no revocations, and that the data
+/// folder is in its place.
+pub(super) fn check_fitness(state: &AppState) -> Result<(), Error> {
+    if *state.identity_conflict.borrow() {
         Err(Error::IdentityConflict)
-    } else if about_files && state.blobs.volume().state() == VolumeState::FolderReplaced {
+    } else if state.blobs.volume().state() == VolumeState::FolderReplaced {
         Err(Error::FolderReplaced)
     } else {
-        Ok(next.run(request).await)
+        Ok(())
     }
 }
 

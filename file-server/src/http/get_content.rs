@@ -1,6 +1,6 @@
 //! `GET` and `HEAD /v1/files/{id}/content`.
 
-use std::{ops::Range, sync::Arc};
+use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use axum::{
     Extension,
@@ -10,7 +10,7 @@ use axum::{
 };
 use bytes::Bytes;
 use chunk_store::{
-    BlobError, BodySource, Outlet, RangeBody, RangeResponse, Representation, RequestConditions, Segment, decide,
+    Blob, BlobError, BodySource, Outlet, RangeBody, RangeResponse, Representation, RequestConditions, Segment, decide,
     with_disk_timeout,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -24,6 +24,7 @@ use wire::{Problem, range::ContentRange};
 
 use super::access::PresentedToken;
 use crate::{
+    content::active_responses::ActiveResponse,
     error::{self, Error},
     state::AppState,
     tokens::permission::RequiredAccess,
@@ -32,6 +33,8 @@ use crate::{
 /// The digest of the whole representation (RFC 9530 §3).
 pub(super) const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 
+/// Header fields of a response with content, those for pages of other origins included.
+const MAX_RESPONSE_FIELDS: usize = 12;
 const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
 /// Content is for the token's holder alone, and bytes must arrive as they are.
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("private, no-store, no-transform");
@@ -69,7 +72,7 @@ pub(super) async fn get_content(
     request: Request,
 ) -> Result<Response, Error> {
     let (parts, _) = request.into_parts();
-    let token = PresentedToken::read(&state, &parts)?;
+    let token = PresentedToken::read(&state, &parts.headers)?;
     // Before the check, so that no revocation can come between the two.
     let response = state.responses.enter(token.hash());
     let access = token.authorize(&state, &id, RequiredAccess::Read).await?;
@@ -80,21 +83,36 @@ pub(super) async fn get_content(
         return Err(Error::NotHere);
     }
     error::note_opened();
-    let (stored, head) = (blob.representation(), parts.method == Method::HEAD);
-    let decision = decide(&ConditionFields::read(&parts.headers).conditions(head), &stored);
+    serve(&state, ContentRequest { method: &parts.method, headers: &parts.headers, outlet, response }, blob)
+}
+
+/// An authorised request for content.
+pub(super) struct ContentRequest<'a> {
+    pub(super) method: &'a Method,
+    pub(super) headers: &'a HeaderMap,
+    /// The connection that sends the response.
+    pub(super) outlet: Outlet,
+    pub(super) response: ActiveResponse,
+}
+
+/// Returns the response from a blob that was just found in place.
+pub(super) fn serve(state: &AppState, request: ContentRequest<'_>, blob: Arc<Blob>) -> Result<Response, Error> {
+    let ContentRequest { method, headers, outlet, response } = request;
+    let (stored, head) = (blob.representation(), *method == Method::HEAD);
+    let decision = decide(&ConditionFields::read(headers).conditions(head), &stored);
     let source = BodySource { store: state.blobs.clone(), blob, outlet, control: Arc::new(response) };
     respond(decision, &stored, ContentBody { source, head })
 }
 
 /// The header fields that decide about the response; repeated ones are one list (RFC 9110 §5.3).
-struct ConditionFields([Option<String>; 4]);
+struct ConditionFields<'a>([Option<Cow<'a, str>>; 4]);
 
-impl ConditionFields {
-    fn read(headers: &HeaderMap) -> Self {
+impl<'a> ConditionFields<'a> {
+    fn read(headers: &'a HeaderMap) -> Self {
         Self([header::RANGE, header::IF_MATCH, header::IF_NONE_MATCH, header::IF_RANGE].map(|name| {
             let mut values = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
-            let first = values.next()?.into_owned();
-            Some(values.fold(first, |all, next| all + "," + &next))
+            let first = values.next()?;
+            Some(values.fold(first, |all, next| all + "," + next))
         }))
     }
 
@@ -117,6 +135,7 @@ impl ContentBody {
         let length = body.remaining();
         let mut response = Response::new(if self.head { Body::empty() } else { Body::new(body) });
         *response.status_mut() = status;
+        response.headers_mut().reserve(MAX_RESPONSE_FIELDS);
         response.headers_mut().insert(header::CONTENT_TYPE, media_type);
         response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
         response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -149,7 +168,7 @@ fn respond(decision: RangeResponse, stored: &Representation, body: ContentBody) 
         }
         RangeResponse::Parts(ranges) => {
             let boundary = format!("ddm-{:032x}", rand::random::<u128>());
-            let media_type = text(&format!("multipart/byteranges; boundary={boundary}"));
+            let media_type = text(format!("multipart/byteranges; boundary={boundary}"));
             body.response(StatusCode::PARTIAL_CONTENT, media_type, parts(&ranges, len, &boundary))
         }
     };
@@ -159,9 +178,9 @@ fn respond(decision: RangeResponse, stored: &Representation, body: ContentBody) 
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(header::CACHE_CONTROL, CACHE_CONTROL);
     if of_file {
-        headers.insert(header::ETAG, text(&stored.etag()));
-        if let Some(sha256) = stored.sha256 {
-            headers.insert(REPR_DIGEST, text(&sha256.to_field()));
+        headers.insert(header::ETAG, stored.etag().clone());
+        if let Some(digest) = stored.repr_digest() {
+            headers.insert(REPR_DIGEST, digest.clone());
         }
     }
     Ok(response)
@@ -182,10 +201,10 @@ fn parts(ranges: &[Range<u64>], len: u64, boundary: &str) -> Vec<Segment> {
 }
 
 fn content_range(range: &ContentRange) -> HeaderValue {
-    text(&range.to_string())
+    text(range.to_string())
 }
 
 /// Turns printable ASCII that this program made itself into a header value.
-fn text(value: &str) -> HeaderValue {
-    HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static(""))
+fn text(value: String) -> HeaderValue {
+    HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static(""))
 }

@@ -30,7 +30,7 @@ pub(super) async fn list_chunks(
     request: Request,
 ) -> Result<Json<HeldChunks>, Error> {
     let (parts, _) = request.into_parts();
-    let access = PresentedToken::read(&state, &parts)?.authorize(&state, &id, RequiredAccess::List).await?;
+    let access = PresentedToken::read(&state, &parts.headers)?.authorize(&state, &id, RequiredAccess::List).await?;
     let blob = match access.grant.purpose {
         // An empty file has no chunk whose arrival could complete it, so this request does.
         GrantPurpose::Upload { size: 0, chunk_size, .. } => {

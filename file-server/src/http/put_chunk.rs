@@ -35,7 +35,7 @@ pub(super) async fn put_chunk(
     request: Request,
 ) -> Result<StatusCode, Error> {
     let (parts, body) = request.into_parts();
-    let access = PresentedToken::read(&state, &parts)?.authorize(&state, &id, RequiredAccess::Write).await?;
+    let access = PresentedToken::read(&state, &parts.headers)?.authorize(&state, &id, RequiredAccess::Write).await?;
     let GrantPurpose::Upload { size, chunk_size, .. } = access.grant.purpose else { return Err(Error::Forbidden) };
     let layout = ChunkLayout::checked(size, chunk_size)?;
     let n = path_number(&n).ok_or(Error::NoSuchChunk)?;

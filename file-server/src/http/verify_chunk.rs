@@ -28,7 +28,7 @@ pub(super) async fn verify_chunk(
     request: Request,
 ) -> Result<StatusCode, Error> {
     let (parts, _) = request.into_parts();
-    let access = PresentedToken::read(&state, &parts)?.authorize(&state, &id, RequiredAccess::Read).await?;
+    let access = PresentedToken::read(&state, &parts.headers)?.authorize(&state, &id, RequiredAccess::Read).await?;
     let n = path_number(&n).ok_or(Error::NoSuchChunk)?;
     let blob = with_disk_timeout(state.blobs.find(access.file)).await?.ok_or(Error::NotHere)?;
     let chunk = blob.layout().chunk(n).ok_or(Error::NoSuchChunk)?;

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::FutureExt as _;
 use http_front::observe;
 use info_client::FileServerClient;
 use lifecycle::fault_log::FaultLog;
@@ -9,7 +10,7 @@ use moka::future::Cache;
 use tokio::sync::Semaphore;
 use wire::{
     Digest,
-    token::{Grant, Token, TokenKind},
+    token::{Grant, TokenKind},
 };
 
 use crate::{
@@ -83,12 +84,19 @@ impl TokenCache {
         }
     }
 
-    /// Looks `token` up in memory, in the database, and last at the info-server.
-    pub(crate) async fn find(&self, token: &Token) -> Result<TokenLookup, Undecidable> {
-        if !matches!(token.kind(), TokenKind::Download | TokenKind::Upload) {
+    /// Returns the grant of the token with this hash, if it is in memory and not revoked. Counts nothing.
+    pub(crate) fn find_in_memory(&self, hash: &Digest) -> Option<Arc<Grant>> {
+        // A look-up that has to wait for the cache's own upkeep counts as a miss.
+        let TokenLookup::Granted(grant) = self.known.get(hash).now_or_never()?? else { return None };
+        // After the look-up: `revoke` inserts here first.
+        (!self.revoked.contains_key(hash)).then_some(grant)
+    }
+
+    /// Looks the token with this hash up in memory, in the database, and last at the info-server.
+    pub(crate) async fn find(&self, kind: TokenKind, hash: Digest) -> Result<TokenLookup, Undecidable> {
+        if !matches!(kind, TokenKind::Download | TokenKind::Upload) {
             return Ok(TokenLookup::Refused);
         }
-        let hash = token.hash();
         if self.revoked.contains_key(&hash) {
             return Ok(TokenLookup::Refused);
         }

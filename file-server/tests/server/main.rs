@@ -14,6 +14,7 @@ mod imports;
 mod info;
 mod node;
 mod process;
+mod ready;
 mod records;
 mod repair;
 mod sparse;

@@ -20,6 +20,9 @@ pub(super) fn check(method: &Method, target: &str) -> Result<(), Problem> {
         return Err(Problem::new(501, "not-implemented", "Not implemented")
             .detail("CONNECT is not supported: this server is no proxy"));
     }
+    if is_plain(target) {
+        return Ok(());
+    }
     if target == "*" {
         return if *method == Method::OPTIONS { Ok(()) } else { Err(bad("the target * is valid for OPTIONS only")) };
     }
@@ -34,6 +37,18 @@ pub(super) fn check(method: &Method, target: &str) -> Result<(), Problem> {
     }
     // An absolute target without a path is checked as "/", its parsed form.
     check_path(uri.path())
+}
+
+/// Returns true for a path that passes all checks below because of its characters alone: without a query, an escape or a dot,
+/// no two parsers read it differently. Most requests name one, so it is not parsed.
+fn is_plain(target: &str) -> bool {
+    let mut previous = 0;
+    let is_plain_byte = |byte: u8| {
+        let doubled = byte == b'/' && previous == b'/';
+        previous = byte;
+        !doubled && (byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'~'))
+    };
+    target.starts_with('/') && target.len() <= MAX_PATH_SIZE && target.bytes().all(is_plain_byte)
 }
 
 /// Checks the absolute form, which clients send to proxies and an origin server must accept too (RFC 9112 §3.2.2).
@@ -166,6 +181,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_path_that_is_not_parsed_would_be_accepted(path in "/[a-z0-9._~%?#/\\\\-]{0,12}", long in 1010..1030_usize) {
+            for path in [path, format!("/{}", "a".repeat(long))] {
+                if is_plain(&path) {
+                    let uri = Uri::try_from(path.as_str()).unwrap();
+                    prop_assert_eq!(uri.path(), path.as_str());
+                    prop_assert!(check_path(uri.path()).is_ok());
+                }
+            }
+        }
+
         #[test]
         fn accepted_paths_decode_to_segments_that_are_names(path in "(/(\\.|%2[eEfF]|%5c|[a-z%/\\\\]|%00){0,6}){1,4}") {
             if check(&Method::GET, &path).is_ok() {

@@ -69,7 +69,8 @@ pub(crate) enum ManifestReader {
 }
 
 fn presented(parts: &Parts) -> Result<Token> {
-    let text = bearer(parts).ok_or(Error::Unauthenticated("send the token of POST /v1/sessions as a bearer token"))?;
+    let text = bearer(&parts.headers)
+        .ok_or(Error::Unauthenticated("send the token of POST /v1/sessions as a bearer token"))?;
     text.parse().map_err(|_| Error::Unauthenticated("this is not a DDM token"))
 }
 

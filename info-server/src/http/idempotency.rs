@@ -54,7 +54,7 @@ impl Key {
                 "Idempotency-Key must be 1 to {MAX_KEY_BYTES} printable characters without spaces"
             )));
         }
-        let session = bearer(parts).unwrap_or_default();
+        let session = bearer(&parts.headers).unwrap_or_default();
         let scope = [session.as_bytes(), parts.uri.path().as_bytes(), key.as_bytes()].join(&b'\n');
         Ok(Self(Some(Digest::of(&scope))))
     }
