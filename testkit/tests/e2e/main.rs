@@ -50,3 +50,4 @@ mod terminal;
 mod tokens;
 mod volumes;
 mod zones;
+mod watching;
