@@ -161,7 +161,7 @@ impl JobDownload<'_> {
                 cancel: &self.context.cancel,
             };
             match verifier.verify(&file).await? {
-                Verification::Passed { checked, sha256 } => {
+                Verification::Passed { checked, unchecked_reason, sha256 } => {
                     let path = self.destination()?.path();
                     let report = file.rename(&self.context.cancel).await?;
                     let job = self.monitor.view().job.clone();
@@ -170,7 +170,7 @@ impl JobDownload<'_> {
                         path,
                         size: report.size,
                         checked,
-                        unchecked_reason: None,
+                        unchecked_reason,
                         sha256,
                         direct: None,
                         saved_seconds: saved_seconds(&job, elapsed, report.resumed),
