@@ -109,7 +109,7 @@ async fn run_to_end(context: &Context, command: Command) -> anyhow::Result<Exit>
         Command::Servers => servers::run(context).await?,
         Command::Logout => logout::run(context).await?,
         Command::Sessions(sessions) => match sessions.command {
-            Some(SessionsCommand::Close { session }) => sessions::close(context, session).await?,
+            Some(SessionsCommand::Close { session }) => sessions::close(context, &session).await?,
             None if sessions.others => sessions::close_others(context).await?,
             None => sessions::list(context).await?,
         },
