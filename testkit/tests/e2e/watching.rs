@@ -1,4 +1,4 @@
-//! What a user watches is shown to its end, whatever happens to the info-server meanwhile.
+//! `watch` over a restart of the info-server.
 
 use std::process::Stdio;
 
