@@ -39,7 +39,7 @@ const GLOBAL_OPTIONS: &str = lifecycle::settings::GLOBAL_OPTIONS;
     // The progress display shows the engine's warnings; the log is for those who debug.
     mut_arg("log", |arg| arg.default_value("error").help_heading(GLOBAL_OPTIONS).hide_short_help(true)),
     mut_arg("log_format", |arg| arg.help_heading(GLOBAL_OPTIONS).hide_short_help(true)),
-    after_help = "Use -h after a command for its own options, --help for the global options as well.",
+    after_help = "Use -h or --help after a command for its own options, --help here for the global ones.",
     override_usage = "ddm-client [OPTIONS] <FILE>...\n       ddm-client [OPTIONS] <URL>...\n       ddm-client [OPTIONS] <COMMAND>"
 )]
 pub struct CommandLine {
@@ -217,21 +217,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_short_help_of_a_command_lists_its_own_options_alone() {
-        let command = lifecycle::settings::described::<CommandLine>();
-        for name in ["get", "publish", "list", "fetch", "verify"] {
-            let help = |flag: &str| {
-                let args = ["ddm-client", name, flag];
-                command.clone().try_get_matches_from(args).unwrap_err().to_string()
-            };
-            let (short, long) = (help("-h"), help("--help"));
-            assert!(short.lines().count() <= 32, "{name}: {short}");
-            for option in ["--info", "--session-file", "--log", "--config"] {
-                assert!(!short.contains(option), "{name} {option}: {short}");
-                assert!(long.contains(option), "{name} {option}: {long}");
+    fn the_help_of_a_command_lists_its_own_options_and_names_the_place_of_the_global_ones() {
+        let help = |args: &[&str]| {
+            let args = ["ddm-client"].iter().chain(args).map(Into::into);
+            lifecycle::settings::parse_from::<CommandLine>(args, None, None).unwrap_err().to_string()
+        };
+        let global = ["--info", "--session-file", "--log ", "--config"];
+        for name in ["get", "publish", "list", "fetch", "verify", "users", "shell"] {
+            let (short, long) = (help(&[name, "-h"]), help(&[name, "--help"]));
+            assert!(short.lines().count() <= 34, "{name}: {short}");
+            for shown in [&short, &long, &help(&["help", name])] {
+                for option in global {
+                    assert!(!shown.contains(option), "{name} {option}: {shown}");
+                }
+                assert!(shown.contains("Global options, which every command takes: ddm-client --help"), "{shown}");
             }
-            assert_eq!(long.matches("\nGlobal options:").count(), 1, "{long}");
-            assert!(!long.contains("\nLog:"), "{long}");
         }
+        assert!(help(&["get", "--help"]).contains("--origin-connections"), "all of its own options");
+        assert!(!help(&["get", "-h"]).contains("--origin-connections"));
+        assert!(help(&["users", "add", "--help"]).contains("--role"));
+        let long = help(&["--help"]);
+        assert!(global.iter().all(|option| long.contains(option)), "{long}");
+        assert_eq!(long.matches("\nGlobal options:").count(), 1, "{long}");
+        assert!(!long.contains("\nLog:"), "{long}");
     }
 }

@@ -61,12 +61,13 @@ async fn dispatch(context: &Context, command: Command) -> anyhow::Result<Exit> {
 fn zones_of(context: &Context, command: &Command) -> Vec<Zone> {
     let own = context.common.zone.iter();
     match command {
-        Command::Info { .. } => own.cloned().collect(),
+        Command::Info { .. } | Command::Metalink(_) | Command::Verify(_) => own.cloned().collect(),
         Command::Fetch(fetch) if fetch.url.settings.direct => Vec::new(),
         Command::Fetch(fetch) => with_worker_zones(own, &fetch.url.settings),
         Command::Get(get) => with_worker_zones(own, &get.url.settings),
         Command::Open(open) => with_worker_zones(own, &open.settings),
         Command::Publish(publish) => own.chain(publish.zones.iter().flatten()).cloned().collect(),
+        Command::Policy(policy) => own.chain(policy.zones.iter().flatten()).cloned().collect(),
         _ => Vec::new(),
     }
 }
@@ -108,7 +109,7 @@ async fn run_to_end(context: &Context, command: Command) -> anyhow::Result<Exit>
         Command::Servers => servers::run(context).await?,
         Command::Logout => logout::run(context).await?,
         Command::Sessions(sessions) => match sessions.command {
-            Some(SessionsCommand::Close { session }) => sessions::close(context, session).await?,
+            Some(SessionsCommand::Close { session }) => sessions::close(context, &session).await?,
             None if sessions.others => sessions::close_others(context).await?,
             None => sessions::list(context).await?,
         },

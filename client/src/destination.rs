@@ -38,8 +38,12 @@ pub(crate) fn note_of_new_name(options: &DownloadOptions, name: &FileName) -> Op
     let output = options.output.as_deref()?;
     let may_be_folder = !output.exists() && output.extension().is_none() && output.file_name().is_some();
     let is_unlike = Path::new(name.as_str()).extension().is_some();
-    (may_be_folder && is_unlike)
-        .then(|| format!("There is no folder {}: saving {name} to a file of that name", text::path(output)))
+    (may_be_folder && is_unlike).then(|| {
+        let output = text::path(output);
+        format!(
+            "There is no folder {output}: saving {name} as a file of that name; with {output}/ only a folder is meant"
+        )
+    })
 }
 
 /// Folder and name of a finished file.
@@ -56,16 +60,16 @@ pub(crate) fn final_path(output: Option<&Path>, name: &FileName) -> anyhow::Resu
         None => (here.to_owned(), name.clone()),
         Some(path) if path.is_dir() => (path.to_owned(), name.clone()),
         Some(path) if path.as_os_str().as_encoded_bytes().ends_with(b"/") => {
-            anyhow::bail!("no such folder: {}; create it first", path.display())
+            anyhow::bail!("no such folder: {}; create it first", text::path(path))
         }
         Some(path) => {
             let text = path.file_name().and_then(|text| text.to_str());
-            let named = text.with_context(|| format!("{} is not a file name", path.display()))?.parse()?;
+            let named = text.with_context(|| format!("{} is not a file name", text::path(path)))?.parse()?;
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
             (parent.unwrap_or(here).to_owned(), named)
         }
     };
-    ensure!(folder.is_dir(), "no such folder: {}; create it, or choose another with -o", folder.display());
+    ensure!(folder.is_dir(), "no such folder: {}; create it, or choose another with -o", text::path(&folder));
     Ok(FinalPath { folder, name })
 }
 

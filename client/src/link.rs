@@ -31,11 +31,19 @@ pub enum LinkTarget {
 
 /// Error of a text that is no link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a link looks like ddm://file/ID, ddm://job/ID, ddm://url/ADDRESS or ddm://fetch?url=ADDRESS, with ADDRESS percent-encoded and \
-     optionally an info-server: ddm://HOST/file/ID"
-)]
-pub struct LinkError;
+pub enum LinkError {
+    /// The text has another form.
+    #[error(
+        "a link looks like ddm://file/ID, ddm://job/ID, ddm://url/ADDRESS or ddm://fetch?url=ADDRESS, with ADDRESS percent-encoded and \
+         optionally an info-server: ddm://HOST/file/ID"
+    )]
+    Malformed,
+    /// The link names a file or job by something else than its whole id, which other users may understand differently.
+    #[error(
+        "a link contains the whole id, such as 01890a5d-ac96-774b-bcce-b302099a8057; `ddm-client get` also takes names and beginnings of ids"
+    )]
+    NoWholeId,
+}
 
 impl Link {
     /// Returns true if the link names no info-server, or the one at `info`.
@@ -55,23 +63,25 @@ impl FromStr for Link {
         let scheme = text.get(..6).filter(|scheme| scheme.eq_ignore_ascii_case("ddm://"));
         let plain = text.len() <= MAX_LINK_LEN && text.bytes().all(|byte| byte.is_ascii_graphic());
         if scheme.is_none() || !plain || text.contains('#') {
-            return Err(LinkError);
+            return Err(LinkError::Malformed);
         }
-        let rest = text.get(6..).ok_or(LinkError)?;
+        let rest = text.get(6..).ok_or(LinkError::Malformed)?;
         let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
         let path = path.strip_suffix('/').unwrap_or(path);
         let parts: Vec<&str> = path.split('/').collect();
         let (info_server, parts) = match parts.as_slice() {
             [first @ ("file" | "job" | "url" | "fetch"), rest @ ..] => (None, (*first, rest)),
             [host, first, rest @ ..] => (Some(host_of(host)?), (*first, rest)),
-            _ => return Err(LinkError),
+            _ => return Err(LinkError::Malformed),
         };
         let target = match (parts, query) {
-            (("file", [id]), None) => LinkTarget::File(id.parse().map_err(|_| LinkError)?),
-            (("job", [id]), None) => LinkTarget::Job(id.parse().map_err(|_| LinkError)?),
+            (("file", [id]), None) => LinkTarget::File(id.parse().map_err(|_| LinkError::NoWholeId)?),
+            (("job", [id]), None) => LinkTarget::Job(id.parse().map_err(|_| LinkError::NoWholeId)?),
             (("url", [encoded]), None) => LinkTarget::Url(decoded(encoded)?),
-            (("fetch", []), Some(query)) => LinkTarget::Url(decoded(query.strip_prefix("url=").ok_or(LinkError)?)?),
-            _ => return Err(LinkError),
+            (("fetch", []), Some(query)) => {
+                LinkTarget::Url(decoded(query.strip_prefix("url=").ok_or(LinkError::Malformed)?)?)
+            }
+            _ => return Err(LinkError::Malformed),
         };
         Ok(Self { target, info_server })
     }
@@ -80,23 +90,23 @@ impl FromStr for Link {
 /// Decodes a URL that was percent-encoded as a whole. Characters that would end it in the link must be encoded.
 fn decoded(encoded: &str) -> Result<OriginUrl, LinkError> {
     if encoded.contains(['&', '+']) {
-        return Err(LinkError);
+        return Err(LinkError::Malformed);
     }
-    let text = percent_decode_str(encoded).decode_utf8().map_err(|_| LinkError)?;
+    let text = percent_decode_str(encoded).decode_utf8().map_err(|_| LinkError::Malformed)?;
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(LinkError);
+        return Err(LinkError::Malformed);
     }
-    text.parse().map_err(|_| LinkError)
+    text.parse().map_err(|_| LinkError::Malformed)
 }
 
 /// Parses a host with an optional port. A user name is rejected.
 fn host_of(text: &str) -> Result<String, LinkError> {
-    let url = Url::parse(&format!("http://{text}/")).map_err(|_| LinkError)?;
+    let url = Url::parse(&format!("http://{text}/")).map_err(|_| LinkError::Malformed)?;
     let plain =
         url.username().is_empty() && url.password().is_none() && url.path() == "/" && !text.contains(['@', '\\']);
     match (plain, url.host()) {
         (true, Some(Host::Domain(_) | Host::Ipv4(_) | Host::Ipv6(_))) => {}
-        _ => return Err(LinkError),
+        _ => return Err(LinkError::Malformed),
     }
     let host = url.host_str().unwrap_or_default();
     // The parser drops the default port, even if it was written.

@@ -2,17 +2,20 @@
 
 use info_client::UserClient;
 use wire::{
-    FileId, JobId,
-    catalogue::{FileState, FileSummary},
+    FileId, JobId, ServerId, SessionId,
+    catalogue::{FileState, FileSummary, SessionInfo},
     id::IdPrefix,
     job::JobInfo,
     name::plain,
+    server::ServerInfo,
 };
 
 use crate::{context::Context, entry_ref::EntryRef, exit::UsageError, text};
 
 /// Matches that an error lists.
 const MAX_SHOWN_MATCHES: usize = 20;
+/// Length of the shortest beginning of a server's id that counts as one: three characters after `fs-`.
+const MIN_SERVER_PREFIX_LEN: usize = 6;
 /// Rows of a page of a list.
 const PAGE_SIZE: u32 = 500;
 /// Pages that are read at most, at an info-server that does not search for ids itself.
@@ -120,6 +123,36 @@ pub(crate) async fn job(info: &UserClient, wanted: &EntryRef) -> anyhow::Result<
     choose(wanted, "job", found, row).map(|job| job.id)
 }
 
+/// Returns the id of the session that a text names, among those of the account.
+///
+/// # Errors
+/// [`UsageError`] if the text names several sessions; its message lists them.
+pub(crate) async fn session(info: &UserClient, wanted: &EntryRef) -> anyhow::Result<SessionId> {
+    if let Ok(id) = wanted.as_str().parse() {
+        return Ok(id);
+    }
+    let mut found = info.sessions().await?.sessions;
+    found.retain(|session| wanted.denotes(session.id.as_bytes(), ""));
+    let row = |session: &SessionInfo| format!("{}  since {:.0}", session.id, session.created_at);
+    choose(wanted, "session", found, row).map(|session| session.id)
+}
+
+/// Returns the id of the live file server whose id begins so.
+///
+/// # Errors
+/// [`UsageError`] if several ids do; its message lists them.
+pub(crate) async fn server(info: &UserClient, wanted: &ServerId) -> anyhow::Result<ServerId> {
+    let mut found = info.servers().await?.servers;
+    found.retain(|server| server.id == *wanted || is_server_prefix(wanted.as_str(), server.id.as_str()));
+    let row = |server: &ServerInfo| format!("{}  {}", server.id, server.zone);
+    choose(&wanted.as_str().parse()?, "file server", found, row).map(|server| server.id)
+}
+
+/// Returns true for a beginning of the id of a server that is long enough to be meant as one.
+fn is_server_prefix(text: &str, id: &str) -> bool {
+    text.len() >= MIN_SERVER_PREFIX_LEN && id.starts_with(text)
+}
+
 /// Returns the only match.
 fn choose<T>(wanted: &EntryRef, noun: &str, found: Vec<T>, row: impl Fn(&T) -> String) -> anyhow::Result<T> {
     let wanted = plain(wanted.as_str(), wire::name::MAX_NAME_LEN);
@@ -128,7 +161,12 @@ fn choose<T>(wanted: &EntryRef, noun: &str, found: Vec<T>, row: impl Fn(&T) -> S
     match (matches.next(), matches.next()) {
         (None, _) => anyhow::bail!(
             "no {noun} is called '{wanted}' and no id begins so; `ddm-client {}` shows them all",
-            if noun == "job" { "jobs" } else { "list" }
+            match noun {
+                "job" => "jobs",
+                "session" => "sessions",
+                "file server" => "servers",
+                _ => "list",
+            }
         ),
         (Some(only), None) => Ok(only),
         (Some(_), Some(_)) => {
@@ -170,6 +208,15 @@ mod tests {
         assert_eq!(choose(&wanted, "file", vec![one], row).unwrap(), one);
         let error = choose(&wanted, "file", Vec::<&str>::new(), row).unwrap_err();
         assert!(!error.is::<UsageError>() && error.to_string().contains("ddm-client list"), "{error}");
+    }
+
+    #[test]
+    fn a_server_is_named_by_a_beginning_of_its_id_that_is_no_accident() {
+        for (text, found) in
+            [("fs-01a", true), ("fs-01ab23cd45ef", true), ("fs-01", false), ("01ab", false), ("fs-02ab", false)]
+        {
+            assert_eq!(is_server_prefix(text, "fs-01ab23cd45ef"), found, "{text}");
+        }
     }
 
     #[test]

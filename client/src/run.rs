@@ -37,7 +37,7 @@ pub fn main() -> ExitCode {
         eprintln!("ddm-client: {}", wire::name::escaped_lines(&format!("{error:#}")));
         return Exit::Failed.into();
     }
-    let runtime = match tokio::runtime::Runtime::new() {
+    let runtime = match lifecycle::runtime::start() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("ddm-client: cannot start: {error}");

@@ -68,6 +68,16 @@ impl Logins {
         self.save()
     }
 
+    /// Checks that the file can be kept from other users, before there is a login to store.
+    ///
+    /// # Errors
+    /// When other users could read it, or its folder cannot be written.
+    pub fn check_place(&self) -> anyhow::Result<()> {
+        private_file::check_place(&self.path).with_context(|| {
+            format!("cannot store a login in {}; choose another file with --session-file", self.path.display())
+        })
+    }
+
     /// Removes the login at `info`.
     ///
     /// # Errors

@@ -10,18 +10,15 @@ pub(crate) fn size(bytes: u64) -> String {
     ByteSize::b(bytes).display().iec().to_string()
 }
 
-/// Formats a path for a terminal: characters that could control it, or begin another line, are written as escapes.
+/// Formats a path for a terminal, as [`plain_line`] does.
 pub(crate) fn path(path: &Path) -> String {
     plain_line(&path.to_string_lossy())
 }
 
-/// Formats text of unknown origin in one line, with control characters written as escapes.
+/// Formats text of unknown origin in one line: characters that control a terminal, are invisible or change the display of others
+/// are written as escapes.
 pub(crate) fn plain_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() { line.extend(character.escape_default()) } else { line.push(character) }
-    }
-    line
+    wire::name::escaped(text)
 }
 
 /// Formats a rate in bytes per second.
@@ -55,4 +52,22 @@ pub(crate) fn percent(permille: u32) -> String {
 /// Returns the part of `total` that is `done`, in whole percent: 100 only when it is all. An empty file is complete.
 pub(crate) fn whole_percent(done: u64, total: u64) -> u64 {
     if total == 0 { 100 } else { u64::try_from(u128::from(done) * 100 / u128::from(total)).unwrap_or(100) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_local_name_cannot_change_the_display_of_a_message() {
+        for (name, shown) in [
+            ("a\u{1b}[2J", "a\\u{1b}[2J"),
+            ("a\nb", "a\\u{a}b"),
+            ("a\u{202e}gnp.exe", "a\\u{202e}gnp.exe"),
+            ("a\u{200b}b", "a\\u{200b}b"),
+            ("é 漢.bin", "é 漢.bin"),
+        ] {
+            assert_eq!(path(Path::new(name)), shown, "{name:?}");
+        }
+    }
 }

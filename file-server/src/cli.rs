@@ -44,7 +44,7 @@ pub fn main() -> ExitCode {
 }
 
 fn start(cli: Cli) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Runtime::new()?;
+    let runtime = lifecycle::runtime::start()?;
     let outcome = runtime.block_on(run(cli));
     // A thread that waits for a stalled disk must not keep a process that is to stop.
     runtime.shutdown_timeout(THREAD_TIMEOUT);

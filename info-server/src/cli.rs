@@ -110,7 +110,7 @@ pub fn main() -> ExitCode {
         Ok(line) => line,
         Err(error) => return lifecycle::settings::explain(&error),
     };
-    match tokio::runtime::Runtime::new().map_err(Into::into).and_then(|runtime| runtime.block_on(run(line))) {
+    match lifecycle::runtime::start().map_err(Into::into).and_then(|runtime| runtime.block_on(run(line))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ddm-info-server: {}", wire::name::escaped_lines(&format!("{error:#}")));

@@ -6,6 +6,7 @@ pub mod fault_log;
 pub mod folder_lock;
 pub mod names;
 pub mod private_file;
+pub mod runtime;
 pub mod settings;
 pub mod shutdown;
 pub mod systemd;

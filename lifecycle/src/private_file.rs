@@ -19,11 +19,10 @@ const MAX_FILE_SIZE: u64 = 64 * 1024;
 /// # Errors
 /// The file system's; the old content stays.
 pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(path);
     fs::create_dir_all(folder)?;
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(format!(".{}.new", std::process::id()));
-    let written = write_aside(Path::new(&aside), content).and_then(|()| fs::rename(&aside, path));
+    let aside = name_aside(path);
+    let written = write_aside(&aside, content).and_then(|()| fs::rename(&aside, path));
     if written.is_err() {
         // The name belongs to this process; an error because the file is gone already does not matter.
         let _ = fs::remove_file(&aside);
@@ -34,6 +33,47 @@ pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
         Err(error) if lacks_folder_sync(&error) => Ok(()),
         synced => synced,
     }
+}
+
+/// Checks that a file at `path` would be readable by its owner only. Some file systems, as those of removable media and of shares of
+/// a network, give every file the same mode.
+///
+/// # Errors
+/// The file system's, and [`io::ErrorKind::PermissionDenied`] if other users could read the file.
+pub fn check_place(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder_of(path))?;
+    match fixed_mode(path)? {
+        None => Ok(()),
+        Some(mode) => Err(unprotected(path, mode)),
+    }
+}
+
+/// Returns the mode of a file beside `path` that was to be private, if other users can read it nevertheless.
+fn fixed_mode(path: &Path) -> io::Result<Option<u32>> {
+    let aside = name_aside(path);
+    let mode = write_aside(&aside, b"").and_then(|()| fs::metadata(&aside)).map(|it| it.permissions().mode() & 0o777);
+    // The name belongs to this process, and nothing is in the file.
+    let _ = fs::remove_file(&aside);
+    Ok(Some(mode?).filter(|mode| mode & 0o077 != 0))
+}
+
+fn unprotected(path: &Path, mode: u32) -> io::Error {
+    let path = path.display();
+    let message = format!(
+        "the file system of {path} lets other users read every file (mode {mode:o}, which chmod does not change): a secret must be on another one"
+    );
+    io::Error::new(io::ErrorKind::PermissionDenied, message)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Returns a name beside `path` that belongs to this process.
+fn name_aside(path: &Path) -> PathBuf {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(format!(".{}.new", std::process::id()));
+    aside.into()
 }
 
 fn write_aside(aside: &Path, content: &[u8]) -> io::Result<()> {
@@ -77,7 +117,7 @@ pub fn read(path: &Path) -> io::Result<Option<String>> {
     match Exposure::of(&file)?.judge() {
         Verdict::Private => {}
         Verdict::Mounted => note_once(path),
-        Verdict::Exposed => return Err(exposed(path)),
+        Verdict::Exposed => return Err(exposed(path, fixed_mode(path).unwrap_or_default())),
     }
     content_of(file, path).map(Some)
 }
@@ -98,7 +138,7 @@ pub fn read_own(path: &Path) -> io::Result<Option<String>> {
             let mode = exposure.mode & 0o777;
             tracing::warn!(path = %path.display(), "Other users could read {} (mode {mode:o}): made it private again", path.display());
         }
-        Verdict::Exposed => return Err(exposed(path)),
+        Verdict::Exposed => return Err(exposed(path, fixed_mode(path).unwrap_or_default())),
     }
     content_of(file, path).map(Some)
 }
@@ -162,7 +202,11 @@ fn note_once(path: &Path) {
     }
 }
 
-fn exposed(path: &Path) -> io::Error {
+/// Returns the error of a file that others can read; `fixed_mode` is the mode of every file there, if chmod has no effect.
+fn exposed(path: &Path, fixed_mode: Option<u32>) -> io::Error {
+    if let Some(mode) = fixed_mode {
+        return unprotected(path, mode);
+    }
     let message = format!("{} holds a secret but other users can read it: run chmod 600 on it", path.display());
     io::Error::new(io::ErrorKind::PermissionDenied, message)
 }
@@ -223,6 +267,21 @@ mod tests {
             let exposure = Exposure { mode: mode | 0o100_000, is_owned, is_mounted_read_only };
             assert_eq!(exposure.judge(), verdict, "{mode:o} {is_owned} {is_mounted_read_only}");
         }
+    }
+
+    #[test]
+    fn the_advice_about_an_exposed_secret_has_an_effect() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/logins.json");
+        check_place(&path).unwrap();
+        assert_eq!(fs::read_dir(folder.path().join("new")).unwrap().count(), 0, "nothing is left behind");
+        write(&path, b"mine").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(read(&path).unwrap_err().to_string().contains("run chmod 600 on it"));
+        let fixed = exposed(&path, Some(0o755));
+        assert_eq!(fixed.kind(), io::ErrorKind::PermissionDenied);
+        let fixed = fixed.to_string();
+        assert!(!fixed.contains("chmod 600") && fixed.contains("mode 755") && fixed.contains("another one"), "{fixed}");
     }
 
     #[test]

@@ -58,7 +58,14 @@ pub fn parse_from<C: CommandFactory + FromArgMatches>(
         }
     }
     let parse = |settings: &Settings| settings.apply(command.clone()).try_get_matches_from(args.clone());
-    let mut matches = parse(&settings).map_err(|error| name_origin(error, &command, &args, &settings))?;
+    let mut matches = parse(&settings).map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp => {
+            // The help of a command; that of the program itself stays as it is.
+            let shorter = with_short_global_help(settings.apply(command.clone()));
+            shorter.try_get_matches_from(args.clone()).err().unwrap_or(error)
+        }
+        _ => name_origin(error, &command, &args, &settings),
+    })?;
     if settings.yield_to_explicit(&command, &matches) {
         matches = parse(&settings)?;
     }
@@ -74,6 +81,23 @@ pub fn described<C: CommandFactory>() -> Command {
     let has_heading = command.get_arguments().any(|arg| arg.get_help_heading() == Some(GLOBAL_OPTIONS));
     let config = config_argument();
     command.arg(if has_heading { config.help_heading(GLOBAL_OPTIONS).hide_short_help(true) } else { config })
+}
+
+/// Replaces the global options in the help of each command by one line. The description serves for printing help only.
+fn with_short_global_help(mut command: Command) -> Command {
+    command.build();
+    let reference = format!("Global options, which every command takes: {} --help", command.get_name());
+    command.mut_subcommands(|sub| without_global_options(sub, &reference))
+}
+
+fn without_global_options(command: Command, reference: &str) -> Command {
+    let is_global = |arg: &Arg| arg.get_help_heading() == Some(GLOBAL_OPTIONS);
+    if !command.get_arguments().any(is_global) {
+        return command;
+    }
+    let command = command.mut_args(|arg| if is_global(&arg) { arg.hide(true) } else { arg });
+    let command = command.after_help(reference.to_owned());
+    command.mut_subcommands(|sub| without_global_options(sub, reference))
 }
 
 /// Finds `--config` before clap runs, because the file that it names provides clap's defaults. The last one counts, as for clap.

@@ -12,13 +12,12 @@ use lifecycle::Shutdown;
 use cli::CommandLine;
 use fleet::Fleet;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let line = match lifecycle::settings::parse::<CommandLine>(None) {
         Ok(line) => line,
         Err(error) => return lifecycle::settings::explain(&error),
     };
-    match run(line).await {
+    match lifecycle::runtime::start().map_err(Into::into).and_then(|runtime| runtime.block_on(run(line))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ddm-local: {}", wire::name::escaped_lines(&format!("{error:#}")));

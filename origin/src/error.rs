@@ -105,12 +105,13 @@ impl From<reqwest::Error> for OriginError {
     }
 }
 
-/// Returns true if the response begins with something else than `HTTP/1.0` or `HTTP/1.1`.
-pub(crate) fn has_other_version(error: &reqwest::Error) -> bool {
+/// Returns true if the response begins with something else than `HTTP/1.0` or `HTTP/1.1`, or has a field that cannot be read.
+pub(crate) fn is_read_leniently(error: &reqwest::Error) -> bool {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(this) = cause {
         if let Some(error) = this.downcast_ref::<hyper::Error>() {
-            return error.is_parse() && error.to_string().contains("version");
+            let text = error.to_string();
+            return error.is_parse() && (text.contains("version") || text.contains("HTTP header"));
         }
         cause = this.source();
     }

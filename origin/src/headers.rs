@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, DATE, HeaderMap, HeaderName, RETRY_AFTER};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, DATE, HeaderMap, HeaderName, RETRY_AFTER, TRANSFER_ENCODING};
 use wire::{Digest, range::ContentRange};
 
 use crate::http_date;
@@ -18,8 +18,11 @@ pub(crate) fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'
     if all.next().is_some() { None } else { only.to_str().ok().map(str::trim) }
 }
 
-/// Returns the `Content-Length`, unless it is absent or contradictory.
+/// Returns the `Content-Length`, unless it is absent or contradictory. A transfer coding overrides it (RFC 9112 §6.3).
 pub(crate) fn length(headers: &HeaderMap) -> Option<u64> {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        return None;
+    }
     let text = single(headers, &CONTENT_LENGTH)?;
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
@@ -111,5 +114,6 @@ mod tests {
         let mut twice = headers(&[("content-length", "12")]);
         twice.append(CONTENT_LENGTH, "13".parse().unwrap());
         assert_eq!(length(&twice), None);
+        assert_eq!(length(&headers(&[("content-length", "12"), ("transfer-encoding", "chunked")])), None);
     }
 }

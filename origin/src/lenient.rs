@@ -1,10 +1,11 @@
-//! One request on a connection of its own, to a server that writes `http/1.1` in lower case: other programs read that, the HTTP
-//! library does not.
+//! One request on a connection of its own, to a server that writes `http/1.1` in lower case or a carriage return within a header
+//! field: other programs read that, the HTTP library does not.
+
+mod stream;
 
 use std::{
-    io,
     pin::{Pin, pin},
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
@@ -16,25 +17,22 @@ use reqwest::{
     Response,
     header::{ACCEPT, HOST, HeaderMap, HeaderValue, PROXY_AUTHORIZATION, USER_AGENT},
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use url::Position;
 use wire::{OriginUrl, job::JobReason};
 
+use self::stream::LenientStream;
 use crate::{
-    connector::{self, Connection, Connector},
+    connector::{self, Connector},
     error::OriginError,
     limits::{MAX_RESPONSE_HEADERS, USER_AGENT as OWN_NAME},
 };
-
-/// The beginning of a status line.
-const PROTOCOL: &[u8] = b"HTTP/";
 
 type Stream = TokioIo<LenientStream>;
 
 /// Sends a GET request. The connection ends with the response.
 pub(crate) async fn get(url: &OriginUrl, headers: HeaderMap, connector: &Connector) -> Result<Response, OriginError> {
     let stream = connector.connect(url).await.map_err(|error| OriginError::unreachable(error.to_string()))?;
-    let stream = TokioIo::new(LenientStream { stream, read: 0 });
+    let stream = TokioIo::new(LenientStream::new(stream));
     let mut builder = http1::Builder::new();
     builder
         .max_headers(MAX_RESPONSE_HEADERS)
@@ -110,42 +108,5 @@ impl HttpBody for ConnectedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// A connection whose first response begins with `HTTP/` in capital letters, however the server writes it.
-struct LenientStream {
-    stream: Box<dyn Connection>,
-    /// Bytes read so far, up to the length of [`PROTOCOL`].
-    read: usize,
-}
-
-impl AsyncRead for LenientStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        let new = buffer.filled_mut().get_mut(before..).unwrap_or_default();
-        let expected = PROTOCOL.get(self.read..).unwrap_or_default();
-        for (byte, capital) in new.iter_mut().zip(expected) {
-            if byte.to_ascii_uppercase() == *capital {
-                *byte = *capital;
-            }
-        }
-        self.read = self.read.saturating_add(new.len());
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for LenientStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -15,6 +15,7 @@ mod limits;
 mod name;
 mod netrc;
 mod proxy;
+mod redirect;
 mod request;
 mod resolver;
 mod response;
@@ -46,6 +47,7 @@ pub use self::{
     version::{ContentVersion, Rest, ResumePoint},
 };
 use self::{
+    redirect::Downgrade,
     request::{FinalResponse, RequestSender},
     response::WholeHead,
 };
@@ -54,6 +56,7 @@ use self::{
 #[derive(Debug, Clone)]
 pub struct Origins {
     sender: Arc<RequestSender>,
+    downgrade: Downgrade,
 }
 
 /// A whole file, or all of it that follows a [`ResumePoint`].
@@ -116,7 +119,15 @@ impl Origins {
         credentials: Credentials,
     ) -> Result<Self, OriginConfigError> {
         let routes = config.routes(policy, limits, &resolver, credentials.identity.clone())?;
-        Ok(Self { sender: Arc::new(RequestSender::new(routes, credentials, limits)) })
+        let sender = Arc::new(RequestSender::new(routes, credentials, limits));
+        Ok(Self { sender, downgrade: Downgrade::default() })
+    }
+
+    /// Returns a client of a caller that compares the whole file with a digest it knew before: it follows redirects from https to
+    /// http, too, without any credentials.
+    #[must_use]
+    pub fn with_known_digest(self) -> Self {
+        Self { downgrade: Downgrade::Followed, ..self }
     }
 
     /// Returns what the origin states about the file, by one GET of its first byte.
@@ -127,7 +138,7 @@ impl Origins {
         let mut headers = range_header(&(0..1));
         want_digest(&mut headers);
         let limit = self.sender.limits().probe_timeout;
-        let answered = tokio::time::timeout(limit, self.sender.get(url, &headers)).await;
+        let answered = tokio::time::timeout(limit, self.sender.get(url, &headers, self.downgrade)).await;
         let answer = answered.map_err(|_| OriginError::unreachable(format!("no response within {limit:?}")))??;
         response::check_probe(url, &answer.url, answer.response.status(), answer.response.headers())
     }
@@ -148,7 +159,7 @@ impl Origins {
         }
         let mut headers = range_header(&range);
         add_condition(&mut headers, &version.validator);
-        let answer = self.sender.get(url, &headers).await?;
+        let answer = self.sender.get(url, &headers, self.downgrade).await?;
         response::check_range(&answer.url, answer.response.status(), answer.response.headers(), version, &range)?;
         Ok(Body::new(answer.response, Some(range.end - range.start), self.sender.limits()))
     }
@@ -167,7 +178,7 @@ impl Origins {
             headers.extend(value.ok().map(|value| (RANGE, value)));
             add_condition(&mut headers, &resume.validator);
         }
-        let answer = self.sender.get(url, &headers).await?;
+        let answer = self.sender.get(url, &headers, self.downgrade).await?;
         let (status, fields) = (answer.response.status(), answer.response.headers());
         let head = response::check_whole(url, &answer.url, status, fields, resume.as_ref())?;
         self.body_of(answer, head).await
@@ -182,7 +193,7 @@ impl Origins {
         let mut headers = HeaderMap::new();
         want_digest(&mut headers);
         headers.extend(HeaderValue::try_from(format!("bytes={}-", rest.offset)).ok().map(|value| (RANGE, value)));
-        let answer = self.sender.get(url, &headers).await?;
+        let answer = self.sender.get(url, &headers, self.downgrade).await?;
         let (status, fields) = (answer.response.status(), answer.response.headers());
         let head = response::check_rest(url, &answer.url, status, fields, rest)?;
         self.body_of(answer, head).await

@@ -1,10 +1,10 @@
 //! One GET request, with the redirects that follow it.
 
-use std::{net::SocketAddr, str};
+use std::net::SocketAddr;
 
 use reqwest::{
     Response, StatusCode,
-    header::{ACCEPT_ENCODING, COOKIE, HeaderMap, HeaderValue, LOCATION},
+    header::{ACCEPT_ENCODING, AUTHORIZATION, COOKIE, HeaderMap, HeaderValue, LOCATION},
 };
 use url::Host;
 use wire::{OriginUrl, job::JobReason};
@@ -13,9 +13,10 @@ use crate::{
     address_policy::is_public,
     cookies::CookieJar,
     credentials::Credentials,
-    error::{OriginError, has_other_version},
+    error::{OriginError, is_read_leniently},
     lenient,
     limits::Limits,
+    redirect::{Downgrade, Login, Redirect},
     routes::{Route, Routes},
 };
 
@@ -42,6 +43,8 @@ struct Way {
     is_elsewhere: bool,
     /// Set once a public server redirected to another one.
     is_guarded: bool,
+    /// Log-in that a redirect stated for its own target.
+    login: Option<Login>,
 }
 
 impl RequestSender {
@@ -55,19 +58,25 @@ impl RequestSender {
 
     /// Sends a GET request. The credentials go to the first server alone; `headers` hold no secret, as every server on the way may
     /// see them.
-    pub(crate) async fn get(&self, url: &OriginUrl, headers: &HeaderMap) -> Result<FinalResponse, OriginError> {
+    pub(crate) async fn get(
+        &self,
+        url: &OriginUrl,
+        headers: &HeaderMap,
+        downgrade: Downgrade,
+    ) -> Result<FinalResponse, OriginError> {
         let (mut url, mut way) = (url.clone(), Way::default());
         for _ in 0..=self.limits.max_redirects {
             let response = self.send(&url, &way, headers).await?;
-            if !is_redirect(response.status()) {
+            if !is_redirect(response.status(), response.headers()) {
                 return Ok(FinalResponse { url, response });
             }
             way.cookies.store(&url, response.headers());
-            let target = redirect_target(&url, response.headers())?;
+            let Redirect { url: target, login } = Redirect::of(&url, response.headers(), downgrade)?;
             if target.origin() != url.origin() {
                 way.is_elsewhere = true;
                 way.is_guarded |= is_public_server(&url, response.remote_addr(), self.routes.proxied);
             }
+            way.login = login.or(way.login);
             url = target;
         }
         let detail = format!("more than {} redirects", self.limits.max_redirects);
@@ -84,6 +93,8 @@ impl RequestSender {
         let mut headers = headers.clone();
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let is_first = !way.is_elsewhere;
+        let login = way.login.as_ref().filter(|login| login.is_for(url));
+        headers.extend(login.map(|login| (AUTHORIZATION, login.authorization.clone())));
         self.credentials.apply(url, is_first, &mut headers);
         if let Some(cookies) = way.cookies.field(url, self.credentials.cookie(is_first)) {
             headers.insert(COOKIE, cookies);
@@ -96,14 +107,19 @@ impl RequestSender {
 
     async fn exchange(&self, route: &Route, url: &OriginUrl, headers: HeaderMap) -> Result<Response, OriginError> {
         match route.client.get(url.url().clone()).headers(headers.clone()).send().await {
-            Err(error) if has_other_version(&error) => lenient::get(url, headers, &route.connector).await,
+            Err(error) if is_read_leniently(&error) => lenient::get(url, headers, &route.connector).await,
             response => Ok(response?),
         }
     }
 }
 
-const fn is_redirect(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+/// Returns true for a redirect. A list of choices is one if the server prefers one of them (RFC 9110 §15.4.1).
+fn is_redirect(status: StatusCode, headers: &HeaderMap) -> bool {
+    match status.as_u16() {
+        301 | 302 | 303 | 307 | 308 => true,
+        300 => headers.contains_key(LOCATION),
+        _ => false,
+    }
 }
 
 /// Returns true if a server is outside the user's own networks. Of a name that a proxy looks up, nothing is known but its text.
@@ -117,18 +133,6 @@ fn is_public_server(url: &OriginUrl, connected: Option<SocketAddr>, proxied: boo
             name != "localhost" && !name.ends_with(".localhost")
         }
     }
-}
-
-/// Returns the URL to which a redirect leads. TLS is never given up on the way.
-fn redirect_target(url: &OriginUrl, headers: &HeaderMap) -> Result<OriginUrl, OriginError> {
-    let invalid = |detail: String| OriginError::new(JobReason::Redirects, detail);
-    let location = headers.get(LOCATION).and_then(|value| str::from_utf8(value.as_bytes()).ok());
-    let location = location.ok_or_else(|| invalid("a redirect without a usable Location".to_owned()))?;
-    let target = url.join(location).map_err(|error| invalid(error.to_string()))?;
-    if url.is_secure() && !target.is_secure() {
-        return Err(OriginError::new(JobReason::NotSecure, "a redirect from https to http"));
-    }
-    Ok(target)
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ pub(crate) fn check_probe(
         (StatusCode::PARTIAL_CONTENT, _) => {
             return Err(OriginError::garbled("206 with another range than the requested one"));
         }
-        (StatusCode::OK, _) => (headers::length(headers), false),
+        (status, _) if is_whole(status) => (headers::length(headers), false),
         // An empty file has no first byte.
         (StatusCode::RANGE_NOT_SATISFIABLE, Some(ContentRange::Unsatisfied { len: 0 })) => (Some(0), false),
         _ => return Err(OriginError::from_status(status, headers)),
@@ -91,7 +91,7 @@ pub(crate) fn check_range(
 ) -> Result<(), OriginError> {
     match status {
         StatusCode::PARTIAL_CONTENT => check_part(headers, version, range)?,
-        StatusCode::OK => check_whole_instead(headers, version, range)?,
+        status if is_whole(status) => check_whole_instead(headers, version, range)?,
         StatusCode::PRECONDITION_FAILED => return Err(OriginError::changed("status 412")),
         StatusCode::RANGE_NOT_SATISFIABLE => return Err(unsatisfiable(headers, version)),
         _ => return Err(OriginError::from_status(status, headers)),
@@ -112,6 +112,12 @@ fn check_part(headers: &HeaderMap, version: &ContentVersion, range: &Range<u64>)
         }
         None => Err(OriginError::garbled("206 without a usable Content-Range")),
     }
+}
+
+/// Returns true for the statuses whose body other programs take for the whole file: some servers and proxies answer a GET with 201
+/// or 203 where 200 is meant.
+fn is_whole(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 200 | 201 | 203)
 }
 
 /// Checks a 200: the origin sent the whole file because it has another version, because the range was the whole file, or
@@ -184,7 +190,11 @@ pub(crate) fn check_whole(
         name: file_name(requested, answered_by, headers),
     };
     match (status, headers::content_range(headers), resume) {
-        (StatusCode::OK, ..) => Ok(head(0, headers::length(headers), version::validator(headers))),
+        (status, ..) if is_whole(status) => Ok(head(0, headers::length(headers), version::validator(headers))),
+        // All of the file, although no range was requested.
+        (StatusCode::PARTIAL_CONTENT, Some(ContentRange::Part { range, len }), None) if range == (0..len) => {
+            Ok(head(0, Some(len), version::validator(headers)))
+        }
         (StatusCode::PARTIAL_CONTENT, Some(ContentRange::Part { range, len }), Some(resume))
             if range == (resume.offset..len) =>
         {
@@ -216,7 +226,9 @@ pub(crate) fn check_rest(
     let (range, size) = match (status, headers::content_range(headers)) {
         (StatusCode::PARTIAL_CONTENT, Some(ContentRange::Part { range, len })) => (range, len),
         (StatusCode::PARTIAL_CONTENT, _) => return Err(OriginError::garbled("206 without a usable Content-Range")),
-        (StatusCode::OK, _) => return Err(OriginError::new(JobReason::NoRanges, "the whole file instead of a range")),
+        (status, _) if is_whole(status) => {
+            return Err(OriginError::new(JobReason::NoRanges, "the whole file instead of a range"));
+        }
         (StatusCode::RANGE_NOT_SATISFIABLE, _) => return Err(OriginError::changed("status 416")),
         _ => return Err(OriginError::from_status(status, headers)),
     };

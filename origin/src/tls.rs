@@ -11,8 +11,9 @@ use std::{
 };
 
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
     client::{
+        WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_name,
     },
@@ -127,18 +128,30 @@ pub(crate) fn config(
 /// Verifier of the certificates of origins.
 #[derive(Debug)]
 struct OriginVerifier {
-    authorities: Vec<CertificateDer<'static>>,
+    /// None without certificates of the user's file.
+    given: Option<GivenCertificates>,
     chains: Verifier,
+}
+
+/// The certificates of the user's file, and their verifier. It logs nothing, unlike the one of chains: a server that presents one of
+/// them itself is no failure.
+#[derive(Debug)]
+struct GivenCertificates {
+    certificates: Vec<CertificateDer<'static>>,
+    verifier: Arc<WebPkiServerVerifier>,
 }
 
 impl OriginVerifier {
     fn new(authorities: Vec<CertificateDer<'static>>, provider: Arc<CryptoProvider>) -> Result<Self, Error> {
-        let chains = if authorities.is_empty() {
-            Verifier::new(provider)?
-        } else {
-            Verifier::new_with_extra_roots(authorities.iter().cloned(), provider)?
-        };
-        Ok(Self { authorities, chains })
+        if authorities.is_empty() {
+            return Ok(Self { given: None, chains: Verifier::new(provider)? });
+        }
+        let chains = Verifier::new_with_extra_roots(authorities.iter().cloned(), Arc::clone(&provider))?;
+        let mut roots = RootCertStore::empty();
+        authorities.iter().try_for_each(|certificate| roots.add(certificate.clone()))?;
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        let verifier = verifier.map_err(|error| Error::General(error.to_string()))?;
+        Ok(Self { given: Some(GivenCertificates { certificates: authorities, verifier }), chains })
     }
 }
 
@@ -151,15 +164,20 @@ impl ServerCertVerifier for OriginVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verified = self.chains.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        match verified {
-            // The time was checked before this was found, the name was not.
-            Err(error) if is_authority(&error) && self.authorities.iter().any(|known| known == end_entity) => {
-                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-                Ok(ServerCertVerified::assertion())
+        let given = self.given.as_ref().filter(|given| given.certificates.iter().any(|known| known == end_entity));
+        if let Some(GivenCertificates { verifier, .. }) = given {
+            match verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+                // The time was checked before this was found, the name was not.
+                Err(error) if is_authority(&error) => {
+                    verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                    return Ok(ServerCertVerified::assertion());
+                }
+                // An authority of the system may have issued it.
+                Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {}
+                verified => return verified,
             }
-            verified => verified,
         }
+        self.chains.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 
     fn verify_tls12_signature(

@@ -74,6 +74,8 @@ async fn heads_that_other_programs_read_are_read() {
         ("an older version", "HTTP/1.0 200 OK", b"X-Odd: 1\r\n"),
         ("small letters", "http/1.1 200 OK", b"X-Odd: a\r\n b\r\n"),
         ("mixed letters", "Http/1.0 200 OK", b"X-Odd: 1\r\n"),
+        ("a carriage return within a value", "HTTP/1.1 200 OK", b"X-Odd: a\rb\r\n"),
+        ("a carriage return too many", "HTTP/1.1 200 OK", b"X-Odd: a\r\r\n"),
     ] {
         let head = [status.as_bytes(), b"\r\n", fields, b"ETag: \"v1\"\r\nContent-Length: 5\r\n\r\nhello"].concat();
         let (address, _) = raw(head).await;

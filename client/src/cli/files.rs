@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Arg, Args, Subcommand};
-use wire::{ServerId, SessionId, Zone, account::Role};
+use wire::{ServerId, Zone, account::Role};
 
 use super::{DownloadOptions, UrlOptions};
 use crate::{entry_ref::EntryRef, target::Target};
@@ -69,8 +69,8 @@ pub struct Sessions {
 pub enum SessionsCommand {
     /// End one session
     Close {
-        /// Id of the session
-        session: SessionId,
+        /// Id of the session, or the beginning of its id
+        session: EntryRef,
     },
 }
 
@@ -233,7 +233,7 @@ pub enum UsersCommand {
 /// Arguments of `drain`.
 #[derive(Debug, Clone, Args)]
 pub struct Drain {
-    /// Id of the file server
+    /// Id of the file server, or the beginning of its id
     pub server: ServerId,
     /// Wait until the server can be stopped; exit with status 1 if the time runs out [default without a time: 1h]
     #[arg(long, value_parser = lifecycle::settings::duration, num_args = 0..=1, require_equals = true, default_missing_value = "1h", value_name = "TIME", conflicts_with = "undo")]

@@ -7,6 +7,7 @@ use crate::{
     cli::Drain,
     context::Context,
     exit::Exit,
+    lookup,
     output::{print, print_json, status},
     text,
 };
@@ -15,22 +16,46 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(context: &Context, drain: &Drain) -> anyhow::Result<Exit> {
     let info = context.info_server()?;
-    let started = context.cancel.run_until_cancelled(start_or_undo(context, &info, drain)).await;
-    let started = started.transpose().map_err(|error| explain(&drain.server, error))?;
-    match (started, drain.wait) {
+    let started = context.cancel.run_until_cancelled(start_named(context, &info, drain)).await;
+    match (started.transpose()?, drain.wait) {
         (None, _) => Ok(Exit::Interrupted),
-        (Some(files), Some(limit)) => {
-            let wait = Wait { server: &drain.server, limit, shown: files };
+        (Some(Started { server, files }), Some(limit)) => {
+            let wait = Wait { server: &server, limit, shown: files };
             wait_until_drained(context, &info, wait).await
         }
         (Some(_), None) => Ok(Exit::Done),
     }
 }
 
+/// A drain that has begun, or was undone.
+struct Started {
+    server: ServerId,
+    /// Number of files left, once it was shown.
+    files: Option<u64>,
+}
+
+/// Starts or undoes the draining of the server that is named. Its whole id comes first, which may be that of a server that is away.
+async fn start_named(context: &Context, info: &UserClient, drain: &Drain) -> anyhow::Result<Started> {
+    let server = drain.server.clone();
+    match start_or_undo(context, info, &server, drain.undo).await {
+        Ok(files) => Ok(Started { server, files }),
+        Err(error) if error.status() == Some(404) => {
+            let server = lookup::server(info, &drain.server).await?;
+            let files = start_or_undo(context, info, &server, drain.undo).await?;
+            Ok(Started { server, files })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Returns the number of files left, once it was shown.
-async fn start_or_undo(context: &Context, info: &UserClient, drain: &Drain) -> anyhow::Result<Option<u64>> {
-    let server = &drain.server;
-    if !drain.undo {
+async fn start_or_undo(
+    context: &Context,
+    info: &UserClient,
+    server: &ServerId,
+    is_undone: bool,
+) -> Result<Option<u64>, InfoError> {
+    if !is_undone {
         let progress = info.drain(server).await?;
         show(context, &progress);
         return Ok(Some(progress.files));
@@ -42,14 +67,6 @@ async fn start_or_undo(context: &Context, info: &UserClient, drain: &Drain) -> a
         print(&format!("{server} accepts files again."));
     }
     Ok(None)
-}
-
-/// Explains a 404: no file server has this id.
-fn explain(server: &ServerId, error: anyhow::Error) -> anyhow::Error {
-    match error.downcast_ref::<InfoError>().and_then(InfoError::status) {
-        Some(404) => anyhow::anyhow!("there is no file server {server}; `ddm-client servers` lists the live ones"),
-        _ => error,
-    }
 }
 
 /// Wait for a server that is being drained.

@@ -25,8 +25,9 @@ pub(super) async fn run(context: &Context, email: Option<String>) -> anyhow::Res
         Err(error) if is_interruption(&error) => return Ok(Exit::Interrupted),
         credentials => credentials?,
     };
-    // Opened before the login: an unreadable file must not leave a session that nothing stores.
+    // Opened and checked before the login: an unusable file must not leave a session that nothing stores.
     let mut logins = Logins::open(&context.common)?;
+    logins.check_place()?;
     let session = context.info_server()?.log_in(&email, &password, context.common.zone.as_ref()).await?;
     let expires_at = session.expires_at;
     logins.store(&context.common.info, Login { email: email.clone(), session })?;

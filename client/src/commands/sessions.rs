@@ -1,7 +1,7 @@
-use wire::SessionId;
-
 use crate::{
     context::Context,
+    entry_ref::EntryRef,
+    lookup,
     output::{print, print_json},
 };
 
@@ -22,8 +22,9 @@ pub(super) async fn list(context: &Context) -> anyhow::Result<()> {
 }
 
 /// Ends one session.
-pub(super) async fn close(context: &Context, id: SessionId) -> anyhow::Result<()> {
-    context.info_server()?.close_session(id).await?;
+pub(super) async fn close(context: &Context, session: &EntryRef) -> anyhow::Result<()> {
+    let info = context.info_server()?;
+    info.close_session(lookup::session(&info, session).await?).await?;
     print_closed(context, "Session ended.");
     Ok(())
 }

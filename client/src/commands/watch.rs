@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::bail;
-use info_client::UserClient;
+use info_client::{InfoError, UserClient};
 use transfer::progress::{Snapshot, SourceActivity, SourceProgress};
 use wire::{
     ChunkLayout, FileId, JobId, ServerId,
@@ -69,10 +69,18 @@ async fn find(info: &UserClient, watch: &Watch) -> anyhow::Result<Entry> {
 }
 
 async fn watch_job(context: &Context, info: &UserClient, id: JobId) -> anyhow::Result<Exit> {
-    let mut display = RemoteDisplay::new(Display::choose(context.common.json, false));
+    let way = Display::choose(context.common.json, false);
+    let (mut display, mut outage) = (RemoteDisplay::new(way), Outage::new(way));
     let mut shown = None;
     loop {
-        let job = info.job(id).await.map_err(|error| jobs::explain(id, error))?;
+        let job = match info.job(id).await {
+            Err(error) if outage.passes(&error) => {
+                tokio::time::sleep(POLL_INTERVAL).await;
+                continue;
+            }
+            job => job.map_err(|error| jobs::explain(id, error))?,
+        };
+        outage.end();
         if context.common.json {
             if shown.as_ref() != Some(&job) {
                 print_json(&serde_json::json!({ "event": "job", "job": job }));
@@ -100,6 +108,36 @@ async fn watch_job(context: &Context, info: &UserClient, id: JobId) -> anyhow::R
     }
 }
 
+/// Time without an answer of the info-server. It passes, as when the server restarts; a refusal is final.
+#[derive(Debug)]
+struct Outage {
+    display: Display,
+    is_shown: bool,
+}
+
+impl Outage {
+    const fn new(display: Display) -> Self {
+        Self { display, is_shown: false }
+    }
+
+    /// Returns true if the next poll may succeed, and prints the failure once.
+    fn passes(&mut self, error: &InfoError) -> bool {
+        if error.http_status().is_some_and(|status| status < 500) {
+            return false;
+        }
+        if !std::mem::replace(&mut self.is_shown, true) {
+            progress::note(self.display, "waiting", &format!("{error}; trying again until it answers"));
+        }
+        true
+    }
+
+    fn end(&mut self) {
+        if std::mem::take(&mut self.is_shown) {
+            progress::note(self.display, "note", "The info-server answers again");
+        }
+    }
+}
+
 /// Returns the progress of a job's workers as that of a download.
 fn job_snapshot(job: &JobInfo) -> Snapshot {
     let (size, chunk_size) = (job.size.unwrap_or(0), job.chunk_size.unwrap_or(0));
@@ -112,7 +150,7 @@ fn job_snapshot(job: &JobInfo) -> Snapshot {
 
 async fn watch_file(context: &Context, info: &UserClient, id: FileId) -> anyhow::Result<Exit> {
     let way = Display::choose(context.common.json, false);
-    let mut display = RemoteDisplay::new(way);
+    let (mut display, mut outage) = (RemoteDisplay::new(way), Outage::new(way));
     let (mut rates, mut shown, mut missing) = (Rates::default(), None, Vec::new());
     loop {
         let (details, replicas) = match (info.file(id, None, false).await, info.replicas(id).await) {
@@ -121,8 +159,13 @@ async fn watch_file(context: &Context, info: &UserClient, id: FileId) -> anyhow:
                 drop(display);
                 bail!("{id} was removed, or its upload was given up");
             }
+            (Err(error), _) | (_, Err(error)) if outage.passes(&error) => {
+                tokio::time::sleep(POLL_INTERVAL).await;
+                continue;
+            }
             (Err(error), _) | (_, Err(error)) => return Err(error.into()),
         };
+        outage.end();
         let before = std::mem::replace(&mut missing, missing_chunks::lines(details.missing.as_ref()));
         for line in missing.iter().filter(|line| !before.contains(line)) {
             progress::note(way, "incomplete", &format!("{}: {line}", details.summary.name));

@@ -48,6 +48,7 @@ pub(crate) async fn direct(
     progress::show_direct_reason(display, &reason);
     let started = Instant::now();
     let origins = context.origins(&request.origin)?;
+    let origins = if request.sha256.is_some() { origins.with_known_digest() } else { origins };
     let mut download = DirectDownload {
         request,
         origins,

@@ -156,7 +156,7 @@ impl JobDownload<'_> {
                 continue;
             };
             match self.verify(&fetched).await? {
-                Verification::Passed { checked, sha256 } => {
+                Verification::Passed { checked, unchecked_reason, sha256 } => {
                     let path = self.destination()?.path();
                     let report = fetched.file.rename(&self.context.cancel).await?;
                     let job = self.monitor.view().job.clone();
@@ -165,7 +165,7 @@ impl JobDownload<'_> {
                         path,
                         size: report.size,
                         checked,
-                        unchecked_reason: None,
+                        unchecked_reason,
                         sha256,
                         direct: None,
                         saved_seconds: saved_seconds(&job, elapsed, report.resumed),

@@ -18,6 +18,10 @@ const FULL_VERIFICATION_TIMEOUT: Duration = Duration::from_secs(180);
 const SAMPLING_TIMEOUT: Duration = Duration::from_secs(600);
 /// Longest time between two looks at the job.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// Reasons why a file without a SHA-256 is unchecked: the job compared nothing, or its comparison is not known.
+const NOTHING_COMPARED: &str = "no SHA-256 to compare with, and no two servers fetched the same chunk";
+const COMPARISON_UNKNOWN: &str =
+    "no SHA-256 to compare with, and the info-server did not confirm the comparison of samples";
 
 /// Outcome of the verification.
 pub(super) enum Verification {
@@ -25,6 +29,8 @@ pub(super) enum Verification {
     Passed {
         /// Kind of verification.
         checked: Checked,
+        /// Reason why the content is unchecked, if it is.
+        unchecked_reason: Option<&'static str>,
         /// SHA-256, if it was computed.
         sha256: Option<Digest>,
     },
@@ -61,7 +67,8 @@ impl Verifier<'_> {
         let Some(expected) = expected else { return self.wait_for_samples().await };
         let sha256 = file.sha256(self.cancel).await?;
         if sha256 == expected.sha256 {
-            return Ok(Verification::Passed { checked: expected.checked, sha256: Some(sha256) });
+            let checked = expected.checked;
+            return Ok(Verification::Passed { checked, unchecked_reason: None, sha256: Some(sha256) });
         }
         match self.report_wrong_digest(sha256).await? {
             Some(other) => Ok(other),
@@ -96,7 +103,10 @@ impl Verifier<'_> {
         let job = &self.monitor.view().job;
         // Without the state *done*, no comparison of samples is confirmed.
         let checked = if is_done(job.state) { job.checked } else { None };
-        Ok(Verification::Passed { checked: checked.unwrap_or(Checked::Unchecked), sha256: None })
+        let reason = if checked.is_some() { NOTHING_COMPARED } else { COMPARISON_UNKNOWN };
+        let checked = checked.unwrap_or(Checked::Unchecked);
+        let unchecked_reason = (checked == Checked::Unchecked).then_some(reason);
+        Ok(Verification::Passed { checked, unchecked_reason, sha256: None })
     }
 
     /// Waits until the job has an outcome or is `enough`. None in the second case, and when waiting longer is useless.

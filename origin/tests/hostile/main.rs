@@ -129,7 +129,7 @@ async fn the_target_of_a_redirect_is_checked_like_the_first_address() {
     for (text, reason) in [
         ("file:///etc/passwd", JobReason::Redirects),
         ("ftp://127.0.0.1/x", JobReason::Redirects),
-        ("http://me:secret@127.0.0.1/x", JobReason::Redirects),
+        ("http://me:secret@10.0.0.1/x", JobReason::NotPublic),
         ("http://10.0.0.1/x", JobReason::NotPublic),
         ("http://2852039166/latest/meta-data", JobReason::NotPublic),
         ("http://[::ffff:169.254.169.254]/", JobReason::NotPublic),

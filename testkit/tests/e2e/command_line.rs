@@ -217,7 +217,11 @@ async fn a_wait_for_replicas_that_cannot_be_ends_soon_with_the_reason() -> anyho
     );
     let output = cluster.run_client(&["drain", "nowhere"]).await?;
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("there is no file server nowhere"), "{}", said(&output));
+    assert!(
+        said(&output).contains("no file server is called 'nowhere' and no id begins so; `ddm-client servers`"),
+        "{}",
+        said(&output)
+    );
     Ok(())
 }
 

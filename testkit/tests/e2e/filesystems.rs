@@ -4,8 +4,9 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use ddm_testkit::{
     cluster::{Cluster, Plan, STEP_TIMEOUT, finish},
-    process::{Failing, Server, Surroundings, eventually},
+    process::{Failing, Server, Surroundings, eventually, tool},
 };
+use rustix::process::{Resource, Rlimit, prlimit};
 
 use crate::{
     content::{MIB, file, names, sha256},
@@ -118,6 +119,37 @@ async fn a_file_system_that_takes_no_file_of_the_size_is_named_before_the_first_
         assert!(said(&output).contains("takes no file of 3145728 bytes"), "{calls}: {}", said(&output));
         assert!(!said(&output).contains("no room"), "{calls}: {}", said(&output));
     }
+    Ok(())
+}
+
+/// A command under `ulimit -f` with this number of blocks of 512 bytes.
+fn limited(command: &tokio::process::Command, blocks: u64) -> tokio::process::Command {
+    let command = command.as_std();
+    let mut limited = tool("sh");
+    limited.args(["-c", &format!("ulimit -f {blocks}; exec \"$@\""), "sh"]).arg(command.get_program());
+    limited.args(command.get_args()).envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    limited.current_dir(command.get_current_dir().unwrap());
+    limited
+}
+
+#[tokio::test]
+async fn a_limit_of_file_sizes_ends_neither_client_nor_server_without_a_word() -> anyhow::Result<()> {
+    let cluster = Cluster::start(&Plan::zones(&["eu"])).await?;
+    let alone = ["--quorum", "1", "--replicas", "1"];
+    let id = cluster.publish(&file(&cluster, "a.bin", 1, 3 * MIB)?, &alone).await?;
+    let output = ended(limited(&cluster.client(&["get", &id, "-o", "x"])?, 2048)).await?;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(said(&output).contains("takes no file of 3145728 bytes"), "{}", said(&output));
+
+    let server = cluster.servers[0].process.as_ref().unwrap();
+    let limit = Some(MIB.try_into()?);
+    prlimit(Some(server.pid()?), Resource::Fsize, Rlimit { current: limit, maximum: limit })?;
+    let path = file(&cluster, "b.bin", 2, 3 * MIB)?.display().to_string();
+    let output = cluster.run_client(&[&["publish", &path][..], &alone].concat()).await?;
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(server.runs(), "{}", server.log()?);
+    let output = cluster.run_client(&["get", &id, "-o", "y"]).await?;
+    assert!(output.status.success(), "{}", said(&output));
     Ok(())
 }
 

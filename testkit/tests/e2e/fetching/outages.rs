@@ -79,6 +79,7 @@ async fn without_an_info_server_and_a_sha256_the_file_says_that_it_is_unchecked(
     let output = finish(client).await?;
     let done = event(&output, "done")?;
     assert!(["sampled", "unchecked"].contains(&done["checked"].as_str().unwrap()), "{done}");
+    assert_eq!(done["checked"] == "unchecked", done["unchecked_reason"].is_string(), "{done}");
     assert!(std::fs::read(cluster.path("x.bin"))? == bytes(1, SIZE));
     Ok(())
 }
