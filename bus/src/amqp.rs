@@ -55,14 +55,27 @@ impl Amqp {
         Self { broker, publisher: Publisher::new(), subscribed: State::new(Phase::Idle) }
     }
 
-    /// Deletes the queue of a server that has left for good. If the server returns, it declares the queue again and
-    /// reads the events it missed from the log.
+    /// Checks that the broker can be reached and accepts the log-in.
     ///
     /// # Errors
-    /// The broker's; a queue that does not exist is no error.
-    pub async fn delete_queue(&self, server: &ServerId) -> Result<(), BusError> {
+    /// The broker's.
+    pub async fn check(&self) -> Result<(), BusError> {
+        BrokerConnection::open(&self.broker, "ddm check").await?.close().await;
+        Ok(())
+    }
+
+    /// Deletes the queue of a server that has left for good. If the server returns, it declares the queue again and
+    /// reads the events it missed from the log. Returns false if there is no such queue.
+    ///
+    /// # Errors
+    /// The broker's.
+    pub async fn delete_queue(&self, server: &ServerId) -> Result<bool, BusError> {
         let connection = BrokerConnection::open(&self.broker, "ddm operator").await?;
-        let deleted = topology::delete(&connection, &topology::server_queue(server)).await;
+        let name = topology::server_queue(server);
+        let deleted = match topology::exists(&connection, &name).await {
+            Ok(true) => topology::delete(&connection, &name).await.map(|()| true),
+            other => other,
+        };
         connection.close().await;
         deleted
     }

@@ -208,7 +208,7 @@ async fn a_queue_without_a_leader_delays_no_other_messages_and_is_deleted() {
 
     let servers = ["gone", "stays", "never-was"].map(|id| id.parse().unwrap());
     assert_eq!(publisher.bus.delete_stalled_queues(&servers).await.unwrap(), 1);
-    publisher.bus.delete_queue(&servers[2]).await.unwrap();
+    assert!(!publisher.bus.delete_queue(&servers[2]).await.unwrap());
     assert_eq!(publisher.insist(&publisher.messages(601..=900)).await, vec![passed; 300]);
     stays.recorder.until("all after that", |seen| (601..=900).all(|seq| seen.contains(&seq))).await;
     stays.leave().await;

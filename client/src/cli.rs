@@ -63,6 +63,7 @@ pub struct Common {
         long,
         env = "DDM_INFO_URL",
         default_value = "http://127.0.0.1:8000",
+        value_parser = lifecycle::settings::info_server_url,
         value_name = "URL",
         global = true,
         hide_short_help = true
@@ -204,17 +205,36 @@ pub fn print_completions(shell: Shell) {
     clap_complete::generate(shell, &mut CommandLine::command(), "ddm-client", &mut std::io::stdout());
 }
 
-/// Writes the manual pages.
+/// Writes the manual pages. They describe also the options that the short help leaves out.
 ///
 /// # Errors
 /// When the folder cannot be written.
 pub fn write_man_pages(folder: &Path) -> std::io::Result<()> {
-    clap_mangen::generate_to(CommandLine::command(), folder)
+    clap_mangen::generate_to(with_all_help(lifecycle::settings::described::<CommandLine>()), folder)
+}
+
+fn with_all_help(command: clap::Command) -> clap::Command {
+    command.mut_args(|arg| arg.hide_short_help(false)).mut_subcommands(with_all_help)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_manual_pages_describe_what_the_short_help_leaves_out() {
+        let folder = tempfile::tempdir().unwrap();
+        write_man_pages(folder.path()).unwrap();
+        for (page, text) in [
+            ("ddm-client.1", "Address of the info\\-server"),
+            ("ddm-client.1", "TOML file of settings"),
+            ("ddm-client-fetch.1", "Netrc file with the log\\-ins of hosts"),
+            ("ddm-client-get.1", "Private networks to which a public server may redirect"),
+        ] {
+            let read = std::fs::read_to_string(folder.path().join(page)).unwrap();
+            assert!(read.contains(text), "{page}: {text}");
+        }
+    }
 
     #[test]
     fn the_help_of_a_command_lists_its_own_options_and_names_the_place_of_the_global_ones() {

@@ -1,6 +1,6 @@
 //! Dispatch: one file per command.
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use futures::future::BoxFuture;
 use wire::{JobId, Zone};
 
@@ -11,6 +11,7 @@ use crate::{
     entry_ref::EntryRef,
     exit::Exit,
     lookup::{self, Scope},
+    text,
 };
 
 mod batch;
@@ -114,7 +115,8 @@ async fn run_to_end(context: &Context, command: Command) -> anyhow::Result<Exit>
             None => sessions::list(context).await?,
         },
         Command::Completions { shell } => cli::print_completions(shell),
-        Command::Man { folder } => cli::write_man_pages(&folder)?,
+        Command::Man { folder } => cli::write_man_pages(&folder)
+            .with_context(|| format!("cannot write the manual pages to {}", text::path(&folder)))?,
     }
     Ok(Exit::Done)
 }

@@ -3,6 +3,7 @@
 use info_client::{CERTIFICATE_ADVICE, InfoError};
 use transfer::{download::DownloadError, sink::SinkError};
 use url::Url;
+use wire::problem::Problem;
 
 use crate::{
     context::Context,
@@ -27,7 +28,9 @@ pub(crate) fn print(context: &Context, error: &anyhow::Error) {
 
 /// Returns true if a server took part in the failure, so that its log may contain the trace.
 fn reached_a_server(error: &anyhow::Error) -> bool {
-    let by_info_server = matches!(error.downcast_ref(), Some(InfoError::Refused(_)));
+    // Of a wrong value the message says all, and no log says more.
+    let is_wrong_value = |problem: &Problem| matches!(problem.status, 400 | 422);
+    let by_info_server = matches!(error.downcast_ref(), Some(InfoError::Refused(problem)) if !is_wrong_value(problem));
     let local = matches!(error.downcast_ref(), Some(DownloadError::Sink(_) | DownloadError::Manifest(_)));
     let by_file_server = error.is::<DownloadError>() && !local;
     by_file_server || (by_info_server && !lacks_login(error) && !is_wrong_password(error))
@@ -155,6 +158,7 @@ mod tests {
             (404, "not-found", "", "http://127.0.0.1:8000 has nothing of the kind", "--info", true),
             (404, "no-such-file", "01a22865", "Title: 01a22865", "", true),
             (409, "too-few-servers", "why", "Title: why", "", true),
+            (422, "invalid-value", "name: too long", "Title: name: too long", "", false),
         ] {
             let error = refusal(status, kind, detail).context("cannot publish x");
             let shown = describe(&error, &info);

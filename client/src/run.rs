@@ -34,7 +34,7 @@ pub fn main() -> ExitCode {
         Err(error) => return lifecycle::settings::explain(&error),
     };
     if let Err(error) = line.telemetry.install() {
-        eprintln!("ddm-client: {}", wire::name::escaped_lines(&format!("{error:#}")));
+        eprintln!("ddm-client: {}", lifecycle::error_line::of(&error));
         return Exit::Failed.into();
     }
     let runtime = match lifecycle::runtime::start() {

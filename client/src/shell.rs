@@ -6,7 +6,10 @@ mod known_ids;
 mod line;
 mod prompt;
 
-use std::time::Duration;
+use std::{
+    io::{IsTerminal as _, stdin},
+    time::Duration,
+};
 
 use clap::{Subcommand as _, error::ErrorKind};
 
@@ -27,7 +30,8 @@ use crate::{
 
 pub(crate) use self::line::PromptOptions;
 
-/// Runs the prompt until the user leaves it. `options` hold for every line that does not set them.
+/// Runs the prompt until the user leaves it. `options` hold for every line that does not set them. Where the lines come from a file or
+/// a pipe, the prompt fails if one of them does.
 ///
 /// # Errors
 /// When the prompt cannot be opened.
@@ -35,6 +39,7 @@ pub(crate) async fn run(context: &Context, options: &PromptOptions) -> anyhow::R
     let known_ids = KnownIds::default();
     let mut prompt = Prompt::open(&known_ids, context.common.json)?;
     let mut tasks = BackgroundTasks::default();
+    let mut has_failed = false;
     update_known_ids(context, &known_ids).await;
     let exit = loop {
         tasks.remove_ended();
@@ -50,6 +55,7 @@ pub(crate) async fn run(context: &Context, options: &PromptOptions) -> anyhow::R
         };
         let Some(words) = shlex::split(&line) else {
             status("A quotation mark is not closed.");
+            has_failed = true;
             continue;
         };
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -74,52 +80,60 @@ pub(crate) async fn run(context: &Context, options: &PromptOptions) -> anyhow::R
             ["jobs"] => {
                 tasks.list();
                 let list = Command::Jobs(cli::Jobs { command: Some(JobsCommand::List) });
-                run_command(context, Entered { command: list, common: context.common.clone() }).await;
+                has_failed |= run_command(context, Entered { command: list, common: context.common.clone() }).await;
             }
             words => match options.parse(words) {
-                Ok(entered) => start(context, entered, &line, &mut tasks).await,
-                Err(error) => refuse(words, &error),
+                Ok(entered) => has_failed |= start(context, entered, &line, &mut tasks).await,
+                Err(error) => has_failed |= refuse(words, &error),
             },
         }
         update_known_ids(context, &known_ids).await;
     };
     tasks.cancel_all().await;
     prompt.close();
+    if exit == Exit::Done && (has_failed || tasks.has_failed()) && !stdin().is_terminal() {
+        return Ok(Exit::Failed);
+    }
     Ok(exit)
 }
 
-/// Runs a command: in the background if it takes long.
-async fn start(context: &Context, entered: Entered, line: &str, tasks: &mut BackgroundTasks) {
+/// Runs a command: in the background if it takes long. Returns true if it failed already.
+async fn start(context: &Context, entered: Entered, line: &str, tasks: &mut BackgroundTasks) -> bool {
     match &entered.command {
         Command::Shell | Command::Completions { .. } | Command::Man { .. } => {
             status("This command is not available at the prompt.");
+            true
         }
         Command::Get(_) | Command::Fetch(_) | Command::Open(_) | Command::Publish(_) => {
-            tasks.start(context, entered, line.trim());
+            !tasks.start(context, entered, line.trim())
         }
         _ => run_command(context, entered).await,
     }
 }
 
-/// Runs a command in the foreground.
-async fn run_command(context: &Context, entered: Entered) {
+/// Runs a command in the foreground. Returns true if it failed.
+async fn run_command(context: &Context, entered: Entered) -> bool {
     let foreground = Foreground::begin(&context.cancel);
     let cancel = foreground.token().clone();
     let own = Context { trace: context.trace, ..context.with_options(entered.common, cancel.clone()) };
     // An error was printed.
-    cancel.run_until_cancelled(commands::run(&own, entered.command)).await;
+    let exit = cancel.run_until_cancelled(commands::run(&own, entered.command)).await;
+    exit.is_some_and(|exit| matches!(exit, Exit::Failed | Exit::Usage))
 }
 
-/// Says what is wrong with a line.
-fn refuse(words: &[&str], error: &clap::Error) {
+/// Says what is wrong with a line, or shows the help that it asks for. Returns true if the line is wrong.
+fn refuse(words: &[&str], error: &clap::Error) -> bool {
     if error.kind() != ErrorKind::InvalidSubcommand {
         status(error.to_string().trim_end());
-        return;
+        return error.use_stderr();
     }
+    // `help` names the command that it explains.
+    let words = words.strip_prefix(&["help"]).filter(|words| !words.is_empty()).unwrap_or(words);
     let word = words.first().map(|word| word.escape_debug().to_string()).unwrap_or_default();
     let similar = words.first().and_then(|word| cli::similar_command(word));
     let advice = similar.map(|similar| format!("did you mean {similar}? Type")).unwrap_or_else(|| "type".to_owned());
     status(&format!("'{word}' is not a file id, URL or command; {advice} help for a list."));
+    true
 }
 
 fn help() {

@@ -29,7 +29,7 @@ use wire::ServerId;
 use crate::{
     PublicUrl, ScrubTrigger,
     catalogue_sync::{rebuild::record_stored_files, reconcile::run_reconciliation},
-    config::{Config, DATABASE_FILE_NAME, data_folder},
+    config::{Config, DATABASE_FILE_NAME, LastStart, data_folder},
     content::active_responses::ActiveResponses,
     db::damage::DamageNotes,
     events::{consumer::EventConsumer, log::InfoEventLog, revocation_watch::watch_revocations},
@@ -221,6 +221,7 @@ async fn open_state(
     }
     let is_first_start = Identity::read(&data)?.is_none();
     let identity = Identity::read_or_create(&data)?;
+    LastStart::of(config).store(&data);
     let database = data.join(DATABASE_FILE_NAME);
     let notes = DamageNotes::new(&database);
     let db = notes.open(is_first_start).await.with_context(|| format!("cannot open {}", database.display()))?;

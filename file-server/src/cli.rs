@@ -37,7 +37,7 @@ pub fn main() -> ExitCode {
     match start(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ddm-file-server: {}", wire::name::escaped_lines(&format!("{error:#}")));
+            eprintln!("ddm-file-server: {}", lifecycle::error_line::of(&error));
             ExitCode::FAILURE
         }
     }

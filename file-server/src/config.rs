@@ -7,22 +7,23 @@ use std::{
 };
 
 use anyhow::Context as _;
-use bus::Amqp;
 use chunk_store::Reserve;
 use clap::Args;
 use http_front::limits::LimitSettings;
-use lifecycle::{data_folder::DataFolder, private_file};
+use lifecycle::data_folder::{self, DataFolder};
 use origin::{OriginConfig, trust_certificates};
-use secrecy::{ExposeSecret as _, SecretString};
-use tokio::time::Instant;
+use secrecy::SecretString;
 use url::Url;
 use wire::Zone;
 
 use crate::upstream::advertised_address::PublicUrl;
 
 mod commands;
+mod last_start;
+mod upstream_secrets;
 
 pub use commands::{Adopt, Cli, Command, Import, Login, OrphanCommand};
+pub(crate) use last_start::LastStart;
 
 /// The settings file that is read when none is named.
 pub const DEFAULT_FILE: &str = "/etc/ddm/file-server.toml";
@@ -30,10 +31,6 @@ pub const DEFAULT_FILE: &str = "/etc/ddm/file-server.toml";
 /// The files in the data folder that hold the identity and the database.
 pub(crate) const IDENTITY_FILE_NAME: &str = "identity.json";
 pub(crate) const DATABASE_FILE_NAME: &str = "file-server.db";
-
-/// Time to wait for the file of the join secret, and time between two checks for it.
-const SECRET_TIMEOUT: Duration = Duration::from_secs(10);
-const SECRET_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// All settings of one file server.
 #[derive(Debug, Clone, Args)]
@@ -69,7 +66,7 @@ pub struct Config {
 #[command(next_help_heading = "Listening")]
 pub struct Listen {
     /// The address to listen on; port 0 takes any free one
-    #[arg(long, env = "DDM_LISTEN", default_value = "127.0.0.1:9000", value_name = "ADDRESS", global = true)]
+    #[arg(long, env = "DDM_LISTEN", default_value = "127.0.0.1:9000", value_parser = lifecycle::settings::listen_address, value_name = "ADDRESS", global = true)]
     pub listen: SocketAddr,
     /// The address at which clients reach this server, or `auto`: this machine's own on the way to the info-server [default:
     /// that of --listen]
@@ -106,7 +103,7 @@ pub struct Storage {
 #[command(next_help_heading = "Info-server and broker")]
 pub struct Upstream {
     /// The address of the info-server
-    #[arg(long, env = "DDM_INFO_URL", default_value = "http://127.0.0.1:8000", value_name = "URL", global = true)]
+    #[arg(long, env = "DDM_INFO_URL", default_value = "http://127.0.0.1:8000", value_parser = lifecycle::settings::info_server_url, value_name = "URL", global = true)]
     pub info: Url,
     /// PEM file of further certificates to trust for the info-server and other file servers: of authorities, or a server's own
     #[arg(long, env = "DDM_CACERT", value_name = "FILE", global = true)]
@@ -216,7 +213,19 @@ impl Config {
         ] {
             anyhow::ensure!(!zero, "{name} must be at least 1");
         }
+        anyhow::ensure!(
+            *self.replication.scrub_every >= Duration::from_secs(1),
+            "--scrub-every must be at least 1s; use a long time, such as 1year, to verify rarely"
+        );
         self.peers.check()
+    }
+
+    /// Returns the path of the database that a server made, for a command beside the server.
+    ///
+    /// # Errors
+    /// When no server ever worked on the data folder.
+    pub(crate) fn existing_database(&self) -> anyhow::Result<PathBuf> {
+        data_folder::file_of_server(&self.storage.data, DATABASE_FILE_NAME, "database")
     }
 
     /// Returns the folder of files that are not complete.
@@ -230,55 +239,11 @@ impl Upstream {
     pub(crate) fn build_client(&self, builder: reqwest::ClientBuilder) -> anyhow::Result<reqwest::Client> {
         Ok(trust_certificates(builder, self.cacert.as_deref()).context("--cacert")?.build()?)
     }
-
-    /// Returns the join secret, if there is one. Waits for its file: an info-server that is started for the first time together
-    /// with this server creates it in a moment.
-    pub(crate) async fn join_secret(&self) -> anyhow::Result<Option<SecretString>> {
-        if let Some(path) = self.join_secret_file.as_ref().filter(|_| self.join_secret.is_none()) {
-            wait_for_file(path).await;
-        }
-        secret(self.join_secret.as_ref(), self.join_secret_file.as_ref(), "--join-secret-file")
-    }
-
-    /// Returns the bus on the broker, if there is one. A file that names it is read again before each connection.
-    pub(crate) fn broker(&self) -> anyhow::Result<Option<Amqp>> {
-        let url = secret(self.amqp.as_ref(), self.amqp_file.as_ref(), "--amqp-file")?;
-        let Some(url) = url else { return Ok(None) };
-        let bus = match self.amqp_file.clone() {
-            Some(path) => Amqp::reading(url.expose_secret(), Box::new(move || private_file::read_required(&path)))?,
-            None => Amqp::new(url.expose_secret())?,
-        };
-        Ok(Some(bus))
-    }
 }
 
 /// Returns the data folder at `path`, with the names that show that a server has worked on it.
 pub(crate) const fn data_folder(path: &Path, init: bool) -> DataFolder<'_> {
     DataFolder { path, evidence: &[IDENTITY_FILE_NAME, DATABASE_FILE_NAME], mode: 0o750, init }
-}
-
-/// Waits for a file to appear, up to [`SECRET_TIMEOUT`].
-async fn wait_for_file(path: &Path) {
-    let deadline = Instant::now() + SECRET_TIMEOUT;
-    if !path.exists() {
-        tracing::info!(path = %path.display(), "Waiting for the join secret, which the info-server creates at its first start");
-    }
-    while !path.exists() && Instant::now() < deadline {
-        tokio::time::sleep(SECRET_POLL_INTERVAL).await;
-    }
-}
-
-/// Returns a secret, given itself or by a file.
-fn secret(given: Option<&SecretString>, file: Option<&PathBuf>, setting: &str) -> anyhow::Result<Option<SecretString>> {
-    if let Some(given) = given {
-        return Ok(Some(given.expose_secret().trim().into()));
-    }
-    let Some(path) = file else { return Ok(None) };
-    let text = private_file::read(path)
-        .with_context(|| format!("{setting} {}", path.display()))?
-        .with_context(|| format!("{setting} {} does not exist", path.display()))?;
-    anyhow::ensure!(!text.trim().is_empty(), "{setting} {} is empty", path.display());
-    Ok(Some(text.trim().into()))
 }
 
 /// Checks that routes can be appended to an address.

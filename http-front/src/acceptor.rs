@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context as _;
 use axum::Router;
 use lifecycle::Shutdown;
 use tokio::{
@@ -44,7 +45,7 @@ const LATE_CONNECTION_GRACE: Duration = Duration::from_secs(1);
 /// # Errors
 /// The operating system's error, with the address in the message: "address in use" alone does not say which one.
 pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| anyhow::anyhow!("cannot listen on {address}: {error}"))
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
 /// Wrapper around accepted TCP connections.

@@ -1,11 +1,13 @@
 //! The `healthcheck` command: a request for `/readyz` to the own server, for images that have neither a shell nor curl.
 
 use std::{
+    error::Error,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{anyhow, ensure};
+use reqwest::StatusCode;
 
 /// Time for the whole request.
 const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -16,11 +18,36 @@ const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// When the server does not answer within five seconds, or answers that it is not ready.
 pub async fn run(listen: SocketAddr) -> anyhow::Result<()> {
     let client = reqwest::Client::builder().timeout(HEALTHCHECK_TIMEOUT).no_proxy().build()?;
-    let url = format!("http://{}/readyz", reachable(listen));
-    let response = client.get(&url).send().await.with_context(|| format!("{url} does not answer"))?;
+    let address = reachable(listen);
+    let answer = client.get(format!("http://{address}/readyz")).send().await;
+    let response = answer.map_err(|error| anyhow!("no server answers at {address}: {}", innermost(&error)))?;
     let status = response.status();
-    ensure!(status.is_success(), "{url} answers {status}: {}", response.text().await.unwrap_or_default());
+    ensure!(
+        status.is_success(),
+        "the server at {address} is not ready: {}",
+        reason(&response.text().await.unwrap_or_default(), status)
+    );
     Ok(())
+}
+
+/// Returns the cause of an error that says most: the innermost one.
+fn innermost(error: &dyn Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+/// Returns the reason in the body of a response: the detail of a problem, or else the text.
+fn reason(body: &str, status: StatusCode) -> String {
+    let problem: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    let field = |name: &str| problem.get(name).and_then(serde_json::Value::as_str).filter(|text| !text.is_empty());
+    match field("detail").or(field("title")) {
+        Some(text) => text.to_owned(),
+        None if body.is_empty() => format!("it answers {status}"),
+        None => body.to_owned(),
+    }
 }
 
 /// Returns an address under which the server is reachable from this machine: loopback if it listens on all addresses.
@@ -35,7 +62,7 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
-    use axum::{Router, http::StatusCode, routing::get};
+    use axum::{Router, routing::get};
     use lifecycle::Shutdown;
 
     use super::*;
@@ -58,7 +85,9 @@ mod tests {
             served.unwrap();
             assert_eq!(asked.is_ok(), healthy);
             assert!(healthy || asked.unwrap_err().to_string().contains("the disk is full"));
-            assert!(run(address).await.is_err(), "no server listens any more");
+            let error = run(address).await.unwrap_err();
+            assert!(error.to_string().contains("no server answers at 127.0.0.1:"), "{error}");
+            assert_eq!(error.chain().count(), 1, "{error:?}");
         }
     }
 }

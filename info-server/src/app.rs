@@ -76,10 +76,13 @@ impl App {
     async fn open(config: Config) -> anyhow::Result<Self> {
         config.check()?;
         registry::check_repair_after(config.replication.repair_after)?;
+        // Settings that cannot work are refused before anything is made on the disk.
+        let sizes = JobSizes { min: config.jobs.job_min_size, max: config.jobs.job_max_size };
+        let origin_probe = OriginProbe::new(&config.jobs.reach, sizes)?;
+        let bus = event_bus(config.events.broker()?);
         let data = &config.place.data;
         config.prepare_data_folder(config.place.init)?;
         let lock = FolderLock::acquire(data)?;
-        let bus = event_bus(config.events.broker()?);
         let db = Database::open(&config.database())
             .await?
             .watching(FolderWatch::new(data, &[LOCK_FILE_NAME, CATALOGUE_FILE_NAME])?);
@@ -88,8 +91,6 @@ impl App {
         let listener = acceptor::bind(config.place.listen).await?;
         audit::record_settings(&db, config.audited()).await?;
         let login_limiter = restored_login_limiter(&db).await?;
-        let sizes = JobSizes { min: config.jobs.job_min_size, max: config.jobs.job_max_size };
-        let origin_probe = OriginProbe::new(&config.jobs.reach, sizes)?;
         let (jobs, jobs_inbox) = handle::channel(origin_probe);
         let log = EventLog::new();
         let (tokens, committer) = group_commit::channel(db.clone(), log.clone());

@@ -113,7 +113,7 @@ pub fn main() -> ExitCode {
     match lifecycle::runtime::start().map_err(Into::into).and_then(|runtime| runtime.block_on(run(line))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ddm-info-server: {}", wire::name::escaped_lines(&format!("{error:#}")));
+            eprintln!("ddm-info-server: {}", lifecycle::error_line::of(&error));
             ExitCode::FAILURE
         }
     }
@@ -150,4 +150,40 @@ async fn run(line: CommandLine) -> anyhow::Result<()> {
     signals.abort();
     tracing::info!("stopped");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn commands_refuse_a_folder_on_which_no_server_ever_worked_and_do_not_make_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let typo = folder.path().join("typo");
+        let backup = folder.path().join("backup");
+        for command in [
+            &["user", "list"][..],
+            &["user", "add", "a@example.org"],
+            &["user", "passwd", "a@example.org"],
+            &["audit"],
+            &["unknown"],
+            &["backup", backup.to_str().unwrap()],
+        ] {
+            let words =
+                ["ddm-info-server", "--data", typo.to_str().unwrap()].into_iter().chain(command.iter().copied());
+            let error = run(CommandLine::parse_from(words)).await.unwrap_err();
+            let error = format!("{error:#}");
+            assert!(error.contains("no server ever worked on this folder"), "{command:?}: {error}");
+            assert!(!typo.exists(), "{command:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_account_can_be_made_before_the_first_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("info");
+        let line = ["ddm-info-server", "--data", data.to_str().unwrap(), "--init", "user", "list"];
+        run(CommandLine::parse_from(line)).await.unwrap();
+        assert!(data.join(crate::config::CATALOGUE_FILE_NAME).is_file());
+    }
 }

@@ -2,11 +2,7 @@
 
 mod zone_pair;
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail};
 use axum::http::HeaderName;
@@ -14,8 +10,12 @@ use bus::Amqp;
 use clap::Args;
 use http_front::limits::LimitSettings;
 use ipnet::IpNet;
-use lifecycle::{data_folder::DataFolder, private_file, settings::Size};
-use origin::OriginConfig;
+use lifecycle::{
+    data_folder::{self, DataFolder},
+    private_file,
+    settings::Size,
+};
+use origin::{OriginConfig, parse_network};
 use secrecy::{ExposeSecret as _, SecretString};
 use wire::{
     Zone,
@@ -59,7 +59,7 @@ pub struct Config {
 #[command(next_help_heading = "Place")]
 pub struct Place {
     /// Address and port to listen on; port 0 takes a free one
-    #[arg(long, env = "DDM_LISTEN", default_value = "127.0.0.1:8000", value_name = "ADDRESS")]
+    #[arg(long, env = "DDM_LISTEN", default_value = "127.0.0.1:8000", value_parser = lifecycle::settings::listen_address, value_name = "ADDRESS")]
     pub listen: SocketAddr,
     /// Folder of the database and the secrets
     #[arg(long, env = "DDM_DATA", default_value = "/var/lib/ddm/info-server", value_name = "FOLDER", global = true)]
@@ -89,7 +89,7 @@ pub struct Access {
     #[arg(long, env = "DDM_OPEN_REGISTRATION")]
     pub open_registration: bool,
     /// Proxies whose forwarding header is trusted, as addresses or networks, separated by commas [default: none]
-    #[arg(long, env = "DDM_TRUSTED_PROXIES", value_delimiter = ',', value_parser = network, value_name = "NETWORK")]
+    #[arg(long, env = "DDM_TRUSTED_PROXIES", value_delimiter = ',', value_parser = parse_network, value_name = "NETWORK")]
     pub trusted_proxies: Vec<IpNet>,
     /// Header in which these proxies name the client, X-Forwarded-For or Forwarded; every other one is ignored
     #[arg(long, env = "DDM_FORWARDED_HEADER", default_value = "X-Forwarded-For", value_parser = header_name, value_name = "HEADER")]
@@ -236,6 +236,14 @@ impl Config {
         self.place.data.join(CATALOGUE_FILE_NAME)
     }
 
+    /// Returns the path of the database that a server made, for a command beside the server.
+    ///
+    /// # Errors
+    /// When no server ever worked on the data folder.
+    pub(crate) fn existing_database(&self) -> anyhow::Result<PathBuf> {
+        data_folder::file_of_server(&self.place.data, CATALOGUE_FILE_NAME, "catalogue")
+    }
+
     /// Makes the data folder at the first start.
     ///
     /// # Errors
@@ -313,10 +321,4 @@ impl Events {
 /// Parses the name of a header.
 fn header_name(text: &str) -> Result<HeaderName, String> {
     text.parse().map_err(|_| "use the name of a header such as X-Forwarded-For or Forwarded".to_owned())
-}
-
-/// Parses a network, or one address.
-fn network(text: &str) -> Result<IpNet, String> {
-    let alone = || text.parse::<IpAddr>().map(IpNet::from);
-    text.parse().or_else(|_| alone()).map_err(|_| "use an address or a network such as 10.0.0.0/8".to_owned())
 }

@@ -13,7 +13,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
 
 pub use self::watch::{FolderReplaced, FolderWatch};
@@ -127,6 +127,21 @@ impl DataFolder<'_> {
         };
         format!("{finding}: {disk}; or, to begin there with no data, start once with --init (--data {path})")
     }
+}
+
+/// Returns the path of a file that a server made in its data folder; `what` is its content. Every command beside the server calls
+/// it first: a folder that such a command began would be that of a mistyped `--data`.
+///
+/// # Errors
+/// When there is no such file, with what to do.
+pub fn file_of_server(data: &Path, name: &str, what: &str) -> anyhow::Result<PathBuf> {
+    let path = data.join(name);
+    ensure!(
+        path.is_file(),
+        "there is no {what} {}, so no server ever worked on this folder: name the right one with --data",
+        path.display()
+    );
+    Ok(path)
 }
 
 /// The table of the file systems of this machine.

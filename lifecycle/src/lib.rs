@@ -2,6 +2,7 @@
 
 pub mod data_folder;
 pub mod descriptors;
+pub mod error_line;
 pub mod fault_log;
 pub mod folder_lock;
 pub mod names;

@@ -3,6 +3,7 @@
 //! clap handles flags, environment and defaults. The config file's values become defaults before clap parses, so they are checked
 //! exactly like those of flags, and `--help` shows them.
 
+mod addresses;
 mod size;
 
 use std::{
@@ -24,7 +25,10 @@ use clap::{
 use toml::{Table, Value};
 use wire::{account::Role, name::escaped_lines};
 
-pub use self::size::{Size, size};
+pub use self::{
+    addresses::{info_server_url, listen_address},
+    size::{Size, size},
+};
 
 /// Parses the process's arguments. A usage error has the exit status of clap's errors (2).
 ///

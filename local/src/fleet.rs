@@ -1,8 +1,9 @@
 //! The servers of the local system: real ones, each with its own port and data folder.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, ensure};
+use bus::Amqp;
 use clap::Command;
 use info_server::{
     accounts::{account::NewSession, store},
@@ -26,6 +27,8 @@ use crate::cli::{CommandLine, Home};
 
 /// Account of the user.
 pub(crate) const ACCOUNT: &str = "admin@local";
+/// Time that the broker has to accept a connection.
+const BROKER_TIMEOUT: Duration = Duration::from_secs(5);
 const SESSION_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Info-server and its file servers.
@@ -62,7 +65,7 @@ impl Fleet {
         settings.extend(["--replicas".to_owned(), line.providers.to_string()]);
         let mut config: InfoServerConfig = parsed(settings)?;
         config.events.amqp = line.amqp.clone();
-        let app = InfoServer::build(config).await.with_context(port_hint)?;
+        let app = InfoServer::build(config).await.map_err(with_port_hint)?;
         let info = format!("http://{}", app.local_addr()?).parse()?;
         let password_file = home.join("password");
         let session = sign_in(app.database(), &password_file).await?;
@@ -101,7 +104,7 @@ impl Fleet {
         let settings = settings.chain(["--init".to_owned()]).collect();
         let mut config: file_server::config::Config = parsed(settings)?;
         config.upstream.amqp = self.amqp.clone();
-        let app = file_server::App::build(config).await.with_context(port_hint)?;
+        let app = file_server::App::build(config).await.map_err(with_port_hint)?;
         server.address = app.local_addr();
         let shutdown = Shutdown::new();
         server.running = Some(Running { task: tokio::spawn(app.run(shutdown.clone())), shutdown });
@@ -147,8 +150,23 @@ impl Fleet {
     }
 }
 
-fn port_hint() -> &'static str {
-    "cannot start; choose other ports with --port (0 for free ones)"
+/// Adds what to do to an error of a port that another process uses.
+fn with_port_hint(error: anyhow::Error) -> anyhow::Error {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    if causes.any(|cause| cause.kind() == io::ErrorKind::AddrInUse) {
+        return error.context("cannot start; choose other ports with --port (0 for free ones)");
+    }
+    error
+}
+
+/// Checks that the broker can be reached.
+///
+/// # Errors
+/// The broker's; the message does not contain its URL.
+pub(crate) async fn check_broker(url: &SecretString) -> anyhow::Result<()> {
+    let broker = Amqp::new(url.expose_secret())?;
+    let checked = tokio::time::timeout(BROKER_TIMEOUT, broker.check()).await;
+    checked.context("it does not answer").and_then(|checked| Ok(checked?)).context("cannot reach the broker of --amqp")
 }
 
 /// Parses settings as the server's own command line does.

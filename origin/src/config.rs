@@ -1,6 +1,6 @@
 //! The settings of the client for origins.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 use ipnet::IpNet;
@@ -29,7 +29,7 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
 #[command(next_help_heading = "Origins of URLs")]
 pub struct OriginConfig {
     /// Networks that may be fetched from although they are not public, such as 10.1.0.0/16
-    #[arg(long, env = "DDM_ORIGIN_ALLOW", value_name = "NETWORK", value_delimiter = ',')]
+    #[arg(long, env = "DDM_ORIGIN_ALLOW", value_parser = parse_network, value_name = "NETWORK", value_delimiter = ',')]
     pub origin_allow: Vec<IpNet>,
     /// Proxy (http, https or socks5) for all requests to origins; the proxy must then refuse private addresses itself
     #[arg(long, env = "DDM_ORIGIN_PROXY", hide_env_values = true, value_name = "URL")]
@@ -53,6 +53,15 @@ pub fn parse_timeout(text: &str) -> Result<Duration, String> {
     } else {
         Err("it must be between 1s and 1h".to_owned())
     }
+}
+
+/// Parses a network, or one address.
+///
+/// # Errors
+/// Gives an example.
+pub fn parse_network(text: &str) -> Result<IpNet, String> {
+    let alone = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse().or_else(|_| alone()).map_err(|_| "use an address or a network such as 10.1.0.0/16".to_owned())
 }
 
 /// A setting that makes it impossible to reach origins.
@@ -166,7 +175,10 @@ mod tests {
     fn networks_are_given_one_by_one_or_as_a_list() {
         let both = config(&["--origin-allow", "127.0.0.0/8,fd00::/8", "--origin-allow", "10.0.0.0/8"]);
         assert_eq!(both.origin_allow.len(), 3);
-        assert!(Line::try_parse_from(["x", "--origin-allow", "10.0.0.0/33"]).is_err());
+        for bad in ["10.0.0.0/33", "foo"] {
+            let error = Line::try_parse_from(["x", "--origin-allow", bad]).unwrap_err().to_string();
+            assert!(error.contains("such as 10.1.0.0/16"), "{error}");
+        }
     }
 
     #[test]

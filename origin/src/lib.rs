@@ -35,7 +35,7 @@ use wire::{
 pub use self::{
     address_policy::AddressPolicy,
     body::Body,
-    config::{OriginConfig, OriginConfigError, parse_timeout},
+    config::{OriginConfig, OriginConfigError, parse_network, parse_timeout},
     credentials::{Credentials, InvalidCredential},
     error::{Obstacle, OriginError},
     limits::{Limits, SERVER_TIMEOUT, USER_TIMEOUT},

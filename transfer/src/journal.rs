@@ -12,7 +12,12 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use wire::{ChunkSet, Digest, FileId, OriginUrl};
+use wire::{ChunkSet, Digest, FileId, OriginUrl, job::Validator};
+
+mod verified_prefix;
+
+use self::verified_prefix::PrefixTracker;
+pub(crate) use self::verified_prefix::VerifiedPrefix;
 
 /// Longest journal that is read: more than 16,384 chunks need, every second one verified.
 pub(crate) const MAX_JOURNAL_LEN: u64 = 256 << 10;
@@ -35,6 +40,8 @@ pub struct PreviousAttempts {
     /// The [`origin_digest`] of the URL that the file comes from. What an earlier download of that URL left is resumed as far
     /// as its bytes match, and may be overwritten.
     pub origin: Option<Digest>,
+    /// The validator of the version at that URL. The journal stores it for a direct download that continues this one.
+    pub validator: Option<Validator>,
 }
 
 /// Returns what a journal stores of an origin's URL: its digest, because the URL may contain a secret.
@@ -60,12 +67,17 @@ impl FileIdentity {
 
 /// The JSON in the file.
 #[derive(Debug, Serialize, Deserialize)]
-struct JournalContent {
+pub(crate) struct JournalContent {
     #[serde(flatten)]
-    identity: FileIdentity,
-    verified: ChunkSet,
+    pub(crate) identity: FileIdentity,
+    pub(crate) verified: ChunkSet,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     origin: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) validator: Option<Validator>,
+    /// Absent if the file comes from no URL, and in journals of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) prefix: Option<VerifiedPrefix>,
 }
 
 /// The field that all journals of downloads from URLs have.
@@ -106,19 +118,33 @@ pub(crate) struct Journal {
     file: File,
     identity: FileIdentity,
     origin: Option<Digest>,
+    validator: Option<Validator>,
     state: Mutex<JournalState>,
 }
 
 #[derive(Debug)]
 struct JournalState {
     verified: ChunkSet,
+    prefix: PrefixTracker,
     saved_at: Instant,
 }
 
+impl JournalState {
+    fn new() -> Self {
+        Self { verified: ChunkSet::new(), prefix: PrefixTracker::default(), saved_at: Instant::now() }
+    }
+
+    fn add(&mut self, n: u32, digest: Digest) {
+        self.verified.insert(n..n + 1);
+        self.prefix.add(n, digest);
+    }
+}
+
 impl Journal {
-    pub(crate) fn new(file: File, identity: FileIdentity, origin: Option<Digest>) -> Self {
-        let state = Mutex::new(JournalState { verified: ChunkSet::new(), saved_at: Instant::now() });
-        Self { file, identity, origin, state }
+    /// Opens the journal of a file that comes from the URL of `previous`, if from one.
+    pub(crate) fn new(file: File, identity: FileIdentity, previous: &PreviousAttempts) -> Self {
+        let state = Mutex::new(JournalState::new());
+        Self { file, identity, origin: previous.origin, validator: previous.validator.clone(), state }
     }
 
     /// Reads what an earlier run left.
@@ -138,25 +164,30 @@ impl Journal {
         }
     }
 
-    /// Adds verified chunks, and writes the journal every [`SAVE_INTERVAL`].
-    pub(crate) fn add(&self, chunks: &ChunkSet) {
+    /// Adds a verified chunk, and writes the journal every [`SAVE_INTERVAL`].
+    pub(crate) fn add(&self, n: u32, digest: Digest) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        chunks.iter().for_each(|run| state.verified.insert(run));
+        state.add(n, digest);
         if state.saved_at.elapsed() >= SAVE_INTERVAL {
             state.saved_at = Instant::now();
-            self.write(&state.verified);
+            self.write(&state);
         }
     }
 
     /// Replaces the verified chunks, and writes the journal.
-    pub(crate) fn replace(&self, verified: ChunkSet) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).verified = verified;
-        self.save();
+    pub(crate) fn replace(&self, verified: &ChunkSet, digests: &[Option<Digest>]) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = JournalState::new();
+        for n in verified.iter().flatten() {
+            let digest = usize::try_from(n).ok().and_then(|n| *digests.get(n)?);
+            digest.into_iter().for_each(|digest| state.add(n, digest));
+        }
+        self.write(&state);
     }
 
     /// Writes the journal now.
     pub(crate) fn save(&self) {
-        self.write(&self.state.lock().unwrap_or_else(PoisonError::into_inner).verified);
+        self.write(&self.state.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Returns the open file.
@@ -164,9 +195,14 @@ impl Journal {
         &self.file
     }
 
-    fn write(&self, verified: &ChunkSet) {
-        let content =
-            JournalContent { identity: self.identity.clone(), verified: verified.clone(), origin: self.origin };
+    fn write(&self, state: &JournalState) {
+        let content = JournalContent {
+            identity: self.identity.clone(),
+            verified: state.verified.clone(),
+            origin: self.origin,
+            validator: self.validator.clone(),
+            prefix: self.origin.map(|_| state.prefix.prefix()),
+        };
         let written = serde_json::to_vec(&content).map_err(std::io::Error::from).and_then(|text| {
             self.file.write_all_at(&text, 0)?;
             self.file.set_len(u64::try_from(text.len()).unwrap_or(0))
@@ -189,24 +225,28 @@ mod tests {
         FileIdentity { file, size: 7 << 20, root: root.map(Digest::of) }
     }
 
+    fn journal(identity: FileIdentity, origin: Option<Digest>) -> Journal {
+        let previous = PreviousAttempts { origin, ..PreviousAttempts::default() };
+        Journal::new(tempfile::tempfile().unwrap(), identity, &previous)
+    }
+
     fn reread(journal: &Journal, identity: FileIdentity) -> JournalHint {
         let mut file = journal.file.try_clone().unwrap();
         file.rewind().unwrap();
-        Journal::new(file, identity, None).read(&PreviousAttempts::default())
+        Journal::new(file, identity, &PreviousAttempts::default()).read(&PreviousAttempts::default())
     }
 
     #[test]
     fn a_journal_counts_for_the_same_file_only() {
-        let journal = Journal::new(tempfile::tempfile().unwrap(), identity(None), None);
-        journal.add(&ChunkSet::from(0..2));
-        journal.add(&ChunkSet::from(4..5));
-        journal.save();
+        let plain = journal(identity(None), None);
+        [0, 1, 4].into_iter().for_each(|n| plain.add(n, Digest::of(b"")));
+        plain.save();
         let runs: ChunkSet = [0..2, 4..5].into_iter().collect();
-        assert_eq!(reread(&journal, identity(None)), JournalHint::Verified(runs.clone()));
-        assert_eq!(reread(&journal, identity(Some(b"r"))), JournalHint::Verified(runs));
-        assert_eq!(reread(&journal, FileIdentity { size: 1, ..identity(None) }), JournalHint::Foreign);
-        assert_eq!(reread(&journal, FileIdentity { file: FileId::new(), ..identity(None) }), JournalHint::Foreign);
-        let rooted = Journal::new(tempfile::tempfile().unwrap(), identity(Some(b"r")), None);
+        assert_eq!(reread(&plain, identity(None)), JournalHint::Verified(runs.clone()));
+        assert_eq!(reread(&plain, identity(Some(b"r"))), JournalHint::Verified(runs));
+        assert_eq!(reread(&plain, FileIdentity { size: 1, ..identity(None) }), JournalHint::Foreign);
+        assert_eq!(reread(&plain, FileIdentity { file: FileId::new(), ..identity(None) }), JournalHint::Foreign);
+        let rooted = journal(identity(Some(b"r")), None);
         rooted.save();
         assert_eq!(reread(&rooted, identity(Some(b"other"))), JournalHint::Foreign);
     }
@@ -214,19 +254,20 @@ mod tests {
     #[test]
     fn what_an_earlier_download_of_the_same_url_left_is_resumed() {
         let mark = |url: &str| Some(origin_digest(&url.parse().unwrap()));
-        let left = Journal::new(tempfile::tempfile().unwrap(), identity(None), mark("https://example.org/x?a"));
-        left.add(&ChunkSet::from(0..2));
+        let left = journal(identity(None), mark("https://example.org/x?a"));
+        [0, 1].into_iter().for_each(|n| left.add(n, Digest::of(b"")));
         left.save();
         let read = |previous: &PreviousAttempts| {
             let mut file = left.file.try_clone().unwrap();
             file.rewind().unwrap();
-            Journal::new(file, FileIdentity { file: FileId::new(), ..identity(None) }, None).read(previous)
+            let identity = FileIdentity { file: FileId::new(), ..identity(None) };
+            Journal::new(file, identity, &PreviousAttempts::default()).read(previous)
         };
         assert_eq!(
-            read(&PreviousAttempts { files: vec![identity(None).file], origin: None }),
+            read(&PreviousAttempts { files: vec![identity(None).file], ..PreviousAttempts::default() }),
             JournalHint::Verified(ChunkSet::from(0..2))
         );
-        let same = PreviousAttempts { files: Vec::new(), origin: mark("https://example.org/x?a") };
+        let same = PreviousAttempts { origin: mark("https://example.org/x?a"), ..PreviousAttempts::default() };
         assert_eq!(read(&same), JournalHint::Verified(ChunkSet::new()));
         assert_eq!(read(&PreviousAttempts { origin: mark("https://example.org/x?b"), ..same }), JournalHint::Foreign);
     }
@@ -240,7 +281,7 @@ mod tests {
             file.write_all(&text).unwrap();
             file.rewind().unwrap();
             assert_eq!(
-                Journal::new(file, identity(None), None).read(&PreviousAttempts::default()),
+                Journal::new(file, identity(None), &PreviousAttempts::default()).read(&PreviousAttempts::default()),
                 JournalHint::Unusable
             );
         }

@@ -15,6 +15,6 @@ pub use self::{
     chunk_sink::Sink,
     destination::Destination,
     error::SinkError,
-    sequential_file::{HeldBytes, SequentialFile},
+    sequential_file::{HeldBytes, JointRemains, SequentialFile},
 };
 pub(crate) use self::{part_file::PartFile, resume::Hashing};

@@ -36,6 +36,14 @@ pub(super) async fn is_unread(connection: &BrokerConnection, name: &str) -> Resu
     }
 }
 
+/// Returns true if a queue exists.
+pub(super) async fn exists(connection: &BrokerConnection, name: &str) -> Result<bool, BusError> {
+    match queue(connection, name, passive(), FieldTable::default()).await {
+        Err(error) if error.is_reply(NOT_FOUND) => Ok(false),
+        found => found.map(|()| true),
+    }
+}
+
 /// Makes the broker answer on `channel`, with a passive declaration of the exchange of events.
 pub(super) async fn probe_channel(channel: &Channel) -> Result<(), BusError> {
     let options = ExchangeDeclareOptions { passive: true, durable: true, ..Default::default() };

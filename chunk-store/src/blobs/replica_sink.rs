@@ -94,7 +94,7 @@ impl Sink for ReplicaSink {
         beside_other_tasks(|| self.blob.write_at(bytes, offset))
     }
 
-    fn verified(&self, chunk: ChunkIndex) -> io::Result<()> {
+    fn verified(&self, chunk: ChunkIndex, _: Digest) -> io::Result<()> {
         let mut state = self.state();
         let Some(writer) = state.writers.remove(&chunk.get()).flatten() else { return Ok(()) };
         let position = usize::try_from(chunk.get()).unwrap_or(usize::MAX);

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use anyhow::Context as _;
 use clap::Args;
 use ipnet::IpNet;
-use origin::{Credentials, Netrc, parse_timeout};
+use origin::{Credentials, Netrc, parse_network, parse_timeout};
 use secrecy::{ExposeSecret as _, SecretString};
 
 /// Longest file of header fields that is read, in bytes.
@@ -37,7 +37,7 @@ pub struct OriginOptions {
 #[command(next_help_heading = "Direct downloads")]
 pub struct OriginLimits {
     /// Private networks to which a public server may redirect, e.g. 10.1.0.0/16
-    #[arg(long, hide_short_help = true, env = "DDM_ORIGIN_ALLOW", value_name = "NETWORK", value_delimiter = ',')]
+    #[arg(long, hide_short_help = true, env = "DDM_ORIGIN_ALLOW", value_parser = parse_network, value_name = "NETWORK", value_delimiter = ',')]
     pub origin_allow: Vec<IpNet>,
     /// Longest wait for the head of the origin's response, and for each next byte of its body [default: 1m]
     #[arg(long, hide_short_help = true, env = "DDM_ORIGIN_TIMEOUT", value_parser = parse_timeout, value_name = "TIME")]

@@ -34,7 +34,25 @@ pub(super) async fn run(context: &Context, list: &List) -> anyhow::Result<()> {
         }
     }
     if !any && !context.common.json {
-        print("No files. Publish one with `ddm-client publish PATH`.");
+        print(&nothing(list.part.as_deref().unwrap_or_default()));
     }
     Ok(())
+}
+
+fn nothing(part: &str) -> String {
+    if part.is_empty() {
+        return "No files. Publish one with `ddm-client publish PATH`.".to_owned();
+    }
+    format!("No file has '{}' in its name. `ddm-client list` shows all files.", text::plain_line(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_without_a_match_does_not_say_that_there_are_no_files() {
+        assert!(nothing("x.iso").starts_with("No file has 'x.iso' in its name."));
+        assert!(nothing("").starts_with("No files."));
+    }
 }

@@ -141,7 +141,10 @@ pub(super) async fn wait_until_replicated(
                 }
                 Some(gap) if wait.is_in_vain(&replicas) => {
                     wait.show_missing(&format!("is not replicated: {gap}"), &gap);
-                    status("hint: start more file servers there, or want fewer replicas with `ddm-client policy`");
+                    let command = if scope.zone.is_some() { "preheat --replicas" } else { "policy" };
+                    status(&format!(
+                        "hint: start more file servers there, or want fewer replicas with `ddm-client {command}`"
+                    ));
                     return Ok(Exit::Failed);
                 }
                 Some(gap) => gap,

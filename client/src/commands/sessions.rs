@@ -1,3 +1,6 @@
+use info_client::InfoError;
+use wire::SessionId;
+
 use crate::{
     context::Context,
     entry_ref::EntryRef,
@@ -24,9 +27,18 @@ pub(super) async fn list(context: &Context) -> anyhow::Result<()> {
 /// Ends one session.
 pub(super) async fn close(context: &Context, session: &EntryRef) -> anyhow::Result<()> {
     let info = context.info_server()?;
-    info.close_session(lookup::session(&info, session).await?).await?;
+    let id = lookup::session(&info, session).await?;
+    info.close_session(id).await.map_err(|error| explain(id, error))?;
     print_closed(context, "Session ended.");
     Ok(())
+}
+
+/// Explains a 404: no session has this id, or it is another account's.
+fn explain(id: SessionId, error: InfoError) -> anyhow::Error {
+    match error.status() {
+        Some(404) => anyhow::anyhow!("you have no session {id}; `ddm-client sessions` lists them"),
+        _ => error.into(),
+    }
 }
 
 /// Ends all sessions except the one of this client.

@@ -1,6 +1,7 @@
 //! Lists, adds and changes accounts, for admins.
 
 use info_client::{AccountChange, InfoError};
+use wire::problem::ProblemKind;
 
 use super::login::read_new_password;
 use crate::{
@@ -19,7 +20,7 @@ pub(super) async fn run(context: &Context, users: &Users) -> anyhow::Result<Exit
         UsersCommand::List => list(context).await,
         UsersCommand::Add { email, role } => {
             let Some(password) = read_new_password(email.clone()).await? else { return Ok(Exit::Interrupted) };
-            context.info_server()?.add_user(&email, role, &password).await?;
+            context.info_server()?.add_user(&email, role, &password).await.map_err(|error| explain(&email, error))?;
             done(context, "user-added", &email, &format!("Added {email} as {role}."));
             Ok(Exit::Done)
         }
@@ -72,10 +73,13 @@ async fn change(context: &Context, email: &str, change: &AccountChange, said: &s
     Ok(Exit::Done)
 }
 
-/// Explains a 404: no account has this name.
+/// Explains a 404, no account has this name, and a 409, one has it already.
 fn explain(email: &str, error: InfoError) -> anyhow::Error {
     match error.status() {
         Some(404) => anyhow::anyhow!("there is no account {email}; `ddm-client users list` shows them all"),
+        Some(409) if error.problem().is_some_and(|problem| problem.is(ProblemKind::Taken)) => anyhow::anyhow!(
+            "there is an account {email} already; change it with `ddm-client users passwd`, `users role` or `users disable`"
+        ),
         _ => error.into(),
     }
 }

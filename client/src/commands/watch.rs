@@ -18,7 +18,7 @@ use super::jobs;
 use crate::{
     cli::Watch,
     context::Context,
-    exit::Exit,
+    exit::{Exit, UsageError},
     lookup::{self, Scope},
     missing_chunks,
     output::{print, print_json},
@@ -57,12 +57,14 @@ async fn find(info: &UserClient, watch: &Watch) -> anyhow::Result<Entry> {
             Err(error) if error.status() == Some(404) => false,
             Err(error) => return Err(error.into()),
         },
-        Err(error) if error.is::<crate::exit::UsageError>() => return Ok(Entry::File(file?)),
+        Err(error) if error.is::<UsageError>() => return Ok(Entry::File(file?)),
         Err(_) => false,
     };
     match (file, lookup::job(info, &watch.entry).await) {
         (Ok(file), _) if is_known => Ok(Entry::File(file)),
         (_, Ok(job)) => Ok(Entry::Job(job)),
+        // A list of jobs of that name says more than that no file has it.
+        (Err(_), Err(error)) if error.is::<UsageError>() => Err(error),
         (Err(error), Err(_)) => Err(error),
         (Ok(_), Err(error)) => Err(error),
     }

@@ -17,9 +17,6 @@ use crate::{
     url_download::{DirectReason, FetchedFile},
 };
 
-/// Shortest saving that is shown, in seconds.
-const MIN_SHOWN_SAVING: f64 = 0.01;
-
 /// Announces a download and its trace id in the servers' logs.
 pub fn start(display: Display, file: &ShownFile, trace: TraceId) {
     if display == Display::Json {
@@ -112,10 +109,6 @@ pub(crate) fn finish_url(display: Display, file: &FetchedFile) {
         return;
     }
     file.job.iter().for_each(|job| print_workers(job));
-    if let Some(saved) = file.saved_seconds.filter(|saved| *saved >= MIN_SHOWN_SAVING) {
-        let saved = text::time(Duration::try_from_secs_f64(saved).unwrap_or_default());
-        print(&format!("  {saved} faster than the fastest of them alone"));
-    }
     if let Some(reason) = &file.direct {
         print(&format!("  downloaded directly: {}", reason.text));
     }

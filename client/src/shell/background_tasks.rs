@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError},
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -29,6 +32,8 @@ const MAX_TASKS: usize = 32;
 pub(super) struct BackgroundTasks {
     tasks: BTreeMap<u32, Task>,
     last: u32,
+    /// Set once a task failed.
+    has_failed: Arc<AtomicBool>,
 }
 
 struct Task {
@@ -39,17 +44,19 @@ struct Task {
 }
 
 impl BackgroundTasks {
-    pub(super) fn start(&mut self, context: &Context, entered: Entered, line: &str) {
+    /// Starts a task; returns false if too many run.
+    pub(super) fn start(&mut self, context: &Context, entered: Entered, line: &str) -> bool {
         if self.tasks.len() >= MAX_TASKS {
             status(&format!("{MAX_TASKS} background tasks run already: wait for one or cancel one."));
-            return;
+            return false;
         }
         self.last += 1;
         let (number, task_status, cancel) = (self.last, TaskStatus::default(), context.cancel.child_token());
         let own = context.with_options(entered.common, cancel.clone());
-        let text = line.to_owned();
+        let (text, has_failed) = (line.to_owned(), Arc::clone(&self.has_failed));
         let work = async move {
             let exit = commands::run(&own, entered.command).await;
+            has_failed.fetch_or(matches!(exit, Exit::Failed | Exit::Usage), Ordering::Relaxed);
             let ended = match exit {
                 Exit::Done => "is done",
                 Exit::Failed | Exit::Usage | Exit::OutputClosed => "failed",
@@ -60,6 +67,12 @@ impl BackgroundTasks {
         let handle = tokio::spawn(STATUS.scope(Arc::clone(&task_status), work));
         status(&format!("[{number}] started (jobs lists it, wait {number} waits for it, cancel {number} cancels it)"));
         self.tasks.insert(number, Task { line: line.to_owned(), status: task_status, cancel, handle });
+        true
+    }
+
+    /// Returns true once a task failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -2,6 +2,7 @@
 //! origin's strong validator, or by size, date, tag and a comparison of the last bytes held.
 
 mod failures;
+mod joint_remains;
 mod requests;
 mod resumption;
 
@@ -62,6 +63,7 @@ pub(crate) async fn direct(
         is_distrusted: false,
         do_tags_differ: false,
         is_joined: false,
+        are_remains_shown: false,
         shown: None,
     };
     let outcome = context.cancel.run_until_cancelled(download.run(&reason)).await;
@@ -88,7 +90,6 @@ pub(crate) async fn direct(
         direct: Some(reason),
         report: None,
         job: None,
-        saved_seconds: None,
         elapsed,
     })
 }
@@ -111,6 +112,8 @@ struct DirectDownload<'a> {
     do_tags_differ: bool,
     /// Set once bytes were added after a comparison.
     is_joined: bool,
+    /// Set once the user was told what becomes of the chunks that a joint download left.
+    are_remains_shown: bool,
     /// The failure that was shown last.
     shown: Option<OriginError>,
 }
@@ -200,12 +203,14 @@ impl DirectDownload<'_> {
     /// Makes one request, or few, and reads the body to its end. Returns the SHA-256 that the origin gives.
     async fn attempt(&mut self) -> Result<Option<Digest>, AttemptError> {
         self.reopen_part();
+        self.note_joint_remains();
         let mut open = self.request_body().await?;
         if self.part.is_none() {
             let destination =
                 destination::of_download(&self.request.options, &open.body.name).map_err(AttemptError::Local)?;
             let file = SequentialFile::open_url(&destination, &self.request.url)?;
             self.part = Some(Part { file, destination });
+            self.note_joint_remains();
             // An earlier run left bytes of the same version: the rest is enough. The first response stays open meanwhile, because a
             // link that works once gives no second one.
             if let Some(resumption) = self.resumption().filter(|it| it.may_continue(&open.body))
@@ -220,11 +225,13 @@ impl DirectDownload<'_> {
     async fn receive(&mut self, open: OpenBody) -> Result<Option<Digest>, AttemptError> {
         let OpenBody { mut body, is_compared } = open;
         let first = if is_compared { self.compare(&mut body).await? } else { None };
+        let held = self.received();
+        if !is_compared && body.start == 0 && held > 0 {
+            self.restarts += 1;
+            self.note_discarded(held);
+        }
         let Some(Part { file, destination }) = &mut self.part else { return Ok(None) };
         let start = if is_compared { file.received() } else { body.start };
-        if start == 0 && file.received() > 0 {
-            self.restarts += 1;
-        }
         self.size = body.size;
         if let Some(size) = body.size {
             file.check_room(size.saturating_sub(start))?;

@@ -31,7 +31,7 @@ use wire::{
 use super::{
     job_directory::JobDirectory,
     job_follower::{JobFollower, JobMonitor},
-    outcome::{DownloadRequest, FetchedFile, JointOutcome, saved_seconds},
+    outcome::{DownloadRequest, FetchedFile, JointOutcome},
     verification::{Verification, Verifier},
 };
 use crate::{
@@ -168,7 +168,6 @@ impl JobDownload<'_> {
                         unchecked_reason,
                         sha256,
                         direct: None,
-                        saved_seconds: saved_seconds(&job, elapsed, report.resumed),
                         report: Some(report),
                         job: Some(Box::new(job)),
                         elapsed,
@@ -250,7 +249,8 @@ impl JobDownload<'_> {
         let (epoch, previous, plan) = {
             let view = self.monitor.view();
             let origin = Some(origin_digest(&view.job.url));
-            let previous = PreviousAttempts { files: view.job.formerly.clone(), origin };
+            let previous =
+                PreviousAttempts { files: view.job.formerly.clone(), origin, validator: view.job.validator.clone() };
             let manifest = view.manifest().context("the job has no size")?;
             let sources = sources::ranked(view.locations(), self.monitor.zone.as_ref());
             (view.epoch, previous, DownloadPlan { manifest, sources, token })

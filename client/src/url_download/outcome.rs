@@ -49,9 +49,6 @@ pub(crate) struct FetchedFile {
     /// Final state of the job, with the chunks of each worker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) job: Option<Box<JobInfo>>,
-    /// Seconds saved in comparison with the fastest worker alone.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) saved_seconds: Option<f64>,
     /// Duration; seconds in JSON.
     #[serde(serialize_with = "seconds")]
     pub(crate) elapsed: Duration,
@@ -116,13 +113,4 @@ pub(crate) enum JointOutcome {
     GoDirect(DirectReason),
     /// The job ended although it was wanted; it must be requested again.
     Restart(String),
-}
-
-/// Returns the additional time that the worker with the most chunks would have needed alone. None if a part was resumed.
-pub(super) fn saved_seconds(job: &JobInfo, elapsed: Duration, resumed: u64) -> Option<f64> {
-    let most = job.workers.iter().map(|worker| worker.bytes).max().filter(|most| *most > 0)?;
-    let size = job.size.filter(|size| resumed == 0 && *size > most)?;
-    // For display only; the loss of precision does not matter.
-    let (size, most) = (Duration::from_nanos(size).as_secs_f64(), Duration::from_nanos(most).as_secs_f64());
-    Some(elapsed.as_secs_f64() * (size / most - 1.0))
 }

@@ -21,7 +21,7 @@ use wire::{
 
 use crate::{
     cli::login::log_in,
-    config::{Adopt, Config, DATABASE_FILE_NAME, OrphanCommand},
+    config::{Adopt, Config, OrphanCommand},
     db::Database,
 };
 
@@ -31,16 +31,8 @@ use crate::{
 /// With the reason and what to do about it.
 pub async fn run(config: Config, command: OrphanCommand) -> anyhow::Result<()> {
     ensure!(config.storage.slots.is_none(), "name the folder of one server with --data, such as that of a slot");
-    let data = &config.storage.data;
-    let directory = BlobDirectory::open_unlocked(data, &config.partial_folder());
-    let directory = directory
-        .with_context(|| format!("no file server ever worked on {}: name its folder with --data", data.display()))?;
-    let database = data.join(DATABASE_FILE_NAME);
-    ensure!(
-        database.is_file(),
-        "there is no database {}: name the folder of a file server with --data",
-        database.display()
-    );
+    let (data, database) = (&config.storage.data, config.existing_database()?);
+    let directory = BlobDirectory::open_unlocked(data, &config.partial_folder())?;
     let db = Database::open(&database).await.with_context(|| format!("cannot open {}", database.display()))?;
     let outcome = match command {
         OrphanCommand::List { json } => list(&db, json).await,

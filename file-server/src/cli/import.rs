@@ -17,7 +17,7 @@ use wire::{
 use crate::{
     App,
     cli::login::log_in,
-    config::{Config, Import},
+    config::{Config, Import, LastStart},
     upstream::identity::Identity,
 };
 
@@ -27,13 +27,18 @@ const INTERRUPTED: &str = "interrupted";
 
 /// Publishes files so that the server of this data folder has a replica of each, and prints their ids.
 ///
-/// Works beside a running server; where none runs, one is started for as long as it takes.
+/// Works beside a running server; where none runs, it is started for as long as it takes, with the settings of its last start.
 ///
 /// # Errors
 /// With the first file that cannot be published, and what to do about it. Files published before stay.
 pub async fn run(config: Config, import: Import) -> anyhow::Result<()> {
     anyhow::ensure!(config.storage.slots.is_none(), "an import goes through one server: name its folder with --data");
     anyhow::ensure!(import.name.is_none() || import.paths.len() == 1, "--name fits one file only");
+    // Errors of this machine come before the questions for the log-in.
+    for path in &import.paths {
+        open_regular(path).with_context(|| format!("cannot publish {}", path.display()))?;
+    }
+    let config = settings_of_server(config)?;
     let client = config.upstream.build_client(client_builder())?;
     let info = |session| UserClient::new(config.upstream.info.clone(), client.clone(), session);
     // Before signals are handled: one that comes during the password prompt ends the program at once.
@@ -44,6 +49,25 @@ pub async fn run(config: Config, import: Import) -> anyhow::Result<()> {
     let outcome = Importer { config: &config, import: &import, info, client, shutdown: &shutdown }.run().await;
     signals.abort();
     outcome
+}
+
+/// Returns the settings for the import: the given ones beside a running server, and those of its last start for a stopped one.
+///
+/// # Errors
+/// When no server ever worked on the folder, or its settings are not known.
+fn settings_of_server(config: Config) -> anyhow::Result<Config> {
+    let data = &config.storage.data;
+    if FolderLock::is_held(data)? {
+        return Ok(config);
+    }
+    config.existing_database()?;
+    let last = LastStart::read(data)?.with_context(|| {
+        format!(
+            "the server of {} is not running, and its address and zone are not known: start it, then import again",
+            data.display()
+        )
+    })?;
+    last.apply(config)
 }
 
 /// Publishes the files of one command.

@@ -28,7 +28,8 @@ pub struct Cli {
 pub enum Command {
     /// Serve until SIGTERM or SIGINT (the default)
     Serve,
-    /// Publish files through this server
+    /// Publish files through the server of --data. If it is stopped, it runs for as long as the import takes, with the address, zone
+    /// and info-server of its last start
     Import(Import),
     /// List, remove or adopt orphaned files: stored here but not in the catalogue, for example after the restore of an older backup.
     /// They are kept and not served until you remove or adopt them

@@ -1,6 +1,8 @@
 use clap::Parser as _;
+use lifecycle::private_file;
+use secrecy::ExposeSecret as _;
 
-use super::*;
+use super::{upstream_secrets::SECRET_POLL_INTERVAL, *};
 
 fn parse(args: &[&str]) -> Config {
     Cli::parse_from(std::iter::once("ddm-file-server").chain(args.iter().copied())).config
@@ -25,6 +27,7 @@ fn contradictions_refuse_to_start_and_name_the_setting() {
         (&["--amqp", "amqp://x", "--amqp-file", "b"], "--amqp"),
         (&["--max-connections", "0"], "--max-connections"),
         (&["--head-timeout", "1h"], "--head-timeout"),
+        (&["--scrub-every", "0s"], "--scrub-every"),
     ] {
         let error = parse(args).check().unwrap_err().to_string();
         assert!(error.contains(why), "{args:?}: {error}");

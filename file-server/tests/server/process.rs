@@ -213,8 +213,9 @@ async fn sigterm_lets_a_running_response_finish_and_deregisters() {
 #[tokio::test]
 async fn an_interrupt_at_the_login_prompt_of_an_import_ends_it_at_once() {
     let data = tempfile::tempdir().unwrap();
+    let _server = start("http://127.0.0.1:9", data.path()).await;
     let mut command = command("http://127.0.0.1:9", data.path());
-    let mut child = command.args(["import", "/dev/null"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut child = command.args(["import", "/proc/self/exe"]).stdin(Stdio::piped()).spawn().unwrap();
     let status = tokio::task::spawn_blocking(move || {
         let (mut stderr, mut message) = (child.stderr.take().unwrap(), Vec::new());
         let mut byte = [0];
@@ -235,6 +236,28 @@ async fn an_interrupt_at_the_login_prompt_of_an_import_ends_it_at_once() {
         None
     });
     assert!(status.await.unwrap().is_some_and(|status| !status.success()));
+}
+
+#[test]
+fn commands_refuse_a_folder_on_which_no_server_ever_worked_and_do_not_make_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let typo = folder.path().join("typo");
+    for command in [&["import", "/proc/self/exe"][..], &["unknown", "list"], &["unknown", "remove", "--all"]] {
+        let output = program().args(["--data", typo.to_str().unwrap()]).args(command).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{command:?}: {stderr}");
+        assert!(stderr.contains("no server ever worked on this folder"), "{command:?}: {stderr}");
+        assert!(!typo.exists(), "{command:?}");
+    }
+}
+
+#[test]
+fn an_import_looks_for_its_files_before_it_asks_for_a_log_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let output = program().args(["--data", data, "import", "/nowhere/nofile"]).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(stderr.contains("cannot publish /nowhere/nofile") && !stderr.contains("E-mail"), "{stderr}");
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub struct AuditArgs {
 /// # Errors
 /// The database's.
 pub async fn print(args: AuditArgs, config: &Config) -> anyhow::Result<()> {
-    let db = Database::open(&config.database()).await?;
+    let db = Database::open(&config.existing_database()?).await?;
     let printed = print_pages(&db, &args).await;
     db.close().await;
     printed

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Read as _};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use clap::Subcommand;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -63,10 +63,18 @@ pub enum UserCommand {
 /// Carries out a `user` command on the database, whether or not a server runs on it.
 ///
 /// # Errors
-/// A name or a password that is not allowed, and the database's.
+/// A folder on which no server ever worked, unless `--init` is given; a name or a password that is not allowed, and the database's.
 pub async fn run(command: UserCommand, config: &Config) -> anyhow::Result<()> {
-    config.prepare_data_folder(config.place.init)?;
-    let db = Database::open(&config.database()).await?;
+    let database = if config.place.init {
+        // The first account may be older than the first start.
+        config.prepare_data_folder(true)?;
+        config.database()
+    } else {
+        config
+            .existing_database()
+            .map_err(|error| anyhow!("{error}; before the first start, make an account with --init"))?
+    };
+    let db = Database::open(&database).await?;
     let outcome = apply(command, &db).await;
     db.close().await;
     outcome

@@ -36,8 +36,7 @@ const TAKEN: &str = "is there already: choose another name, or remove it";
 /// # Errors
 /// When the path exists already, or the copy cannot be made, checked and synced; nothing is left then.
 pub async fn back_up(path: &Path, config: &Config) -> anyhow::Result<()> {
-    let database = config.database();
-    ensure!(database.is_file(), "there is no catalogue {}: name its folder with --data", database.display());
+    let database = config.existing_database()?;
     ensure!(!path.try_exists()?, "{} {TAKEN}", path.display());
     let made = interruptible(async {
         let staged = StagedFile::make(path)?;

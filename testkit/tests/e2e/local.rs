@@ -4,6 +4,7 @@ use std::{process::Stdio, time::Duration};
 
 use ddm_testkit::{
     cluster::finish,
+    port::free_port,
     process::{command, eventually, tool},
     rabbitmq::VirtualHost,
 };
@@ -58,5 +59,62 @@ async fn it_stays_up_and_the_commands_that_it_prints_work() -> anyhow::Result<()
     rustix::process::kill_process(pid, rustix::process::Signal::INT)?;
     let ended = tokio::time::timeout(Duration::from_secs(20), local.wait()).await??;
     assert!(ended.success(), "{ended}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_broker_that_cannot_be_reached_is_named() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut local = command("ddm-local")?;
+    let url = format!("amqp://guest:hunter2@127.0.0.1:{}/%2f", free_port()?);
+    local.current_dir(folder.path()).args(["--once", "--port", "0", "--amqp", &url]);
+    let output = finish(local.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?).await?;
+    let err = String::from_utf8(output.stderr)?;
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    assert!(err.contains("cannot reach the broker") && !err.contains("hunter2"), "{err}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn other_ports_are_named_only_when_a_port_is_taken() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let port = taken.local_addr()?.port().to_string();
+    for (ports, locked, hint) in [(port.as_str(), false, true), ("0", true, false)] {
+        let server = folder.path().join("ddm-data/info-server");
+        std::fs::create_dir_all(&server)?;
+        let lock = std::fs::File::create(server.join("lock"))?;
+        if locked {
+            lock.lock()?;
+        }
+        let mut local = command("ddm-local")?;
+        local.current_dir(folder.path()).args(["--port", ports]);
+        let output = finish(local.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?).await?;
+        let err = String::from_utf8(output.stderr)?;
+        assert_eq!(output.status.code(), Some(1), "{err}");
+        assert_eq!(err.contains("choose other ports with --port"), hint, "{err}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_signal_before_the_download_is_complete_is_no_success() -> anyhow::Result<()> {
+    for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {
+        let folder = tempfile::tempdir()?;
+        let mut local = command("ddm-local")?;
+        local.current_dir(folder.path()).args(["--once", "--port", "0"]);
+        let out = folder.path().join("out");
+        let local = local.stdout(std::fs::File::create(&out)?).stderr(Stdio::piped()).spawn()?;
+        eventually("it publishes", Duration::from_secs(60), async || {
+            Ok(std::fs::read_to_string(&out)?.contains("Publishing a sample").then_some(()))
+        })
+        .await?;
+        let pid = rustix::process::Pid::from_raw(local.id().unwrap().try_into()?).unwrap();
+        rustix::process::kill_process(pid, signal)?;
+        let output = tokio::time::timeout(Duration::from_secs(40), local.wait_with_output()).await??;
+        let err = String::from_utf8(output.stderr)?;
+        assert_eq!(output.status.code(), Some(3), "{err}");
+        assert!(err.contains("interrupted"), "{err}");
+    }
     Ok(())
 }

@@ -26,6 +26,7 @@ mod events;
 mod faults;
 mod fetching;
 mod filesystems;
+mod first_steps;
 mod gaps;
 mod hostile;
 mod jobs;

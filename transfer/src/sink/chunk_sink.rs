@@ -2,7 +2,7 @@
 
 use std::io;
 
-use wire::ChunkIndex;
+use wire::{ChunkIndex, Digest};
 
 use super::error::SinkError;
 
@@ -21,7 +21,7 @@ pub trait Sink: Send + Sync + 'static {
     ///
     /// # Errors
     /// Any error of the storage; the download then ends.
-    fn verified(&self, chunk: ChunkIndex) -> io::Result<()>;
+    fn verified(&self, chunk: ChunkIndex, digest: Digest) -> io::Result<()>;
 
     /// Explains an error of the calls above: the file concerned, and what to do.
     fn explain(&self, error: io::Error) -> SinkError;

@@ -74,7 +74,7 @@ impl PartFile {
         layout: ChunkLayout,
     ) -> Result<(Self, Candidates), SinkError> {
         let (staged, journal) = StagedFile::open(destination)?;
-        let file = Self { staged, journal: Journal::new(journal, identity, previous.origin), layout };
+        let file = Self { staged, journal: Journal::new(journal, identity, previous), layout };
         let candidates = file.candidates(previous);
         Ok((file, candidates))
     }
@@ -151,9 +151,8 @@ impl PartFile {
             }
             _ => {}
         }
-        self.journal.add(&valid);
         // Before the file gets a length, the journal tells it from one of a user: reserved space may read as data after a power cut.
-        self.journal.save();
+        self.journal.replace(&valid, digests);
         if *origin != BytesOrigin::ThisDownload {
             self.staged.sync_journal(self.journal.file());
         }
@@ -181,7 +180,7 @@ impl PartFile {
             let is_right = right.covers(0..self.layout.count());
             if !is_right && !hashing.cancel.is_cancelled() {
                 // The next attempt fetches the others again.
-                self.journal.replace(right);
+                self.journal.replace(&right, digests);
             }
             Ok(is_right)
         })
@@ -206,13 +205,13 @@ impl Sink for PartFile {
         self.staged.file.write_all_at(bytes, offset)
     }
 
-    fn verified(&self, chunk: ChunkIndex) -> io::Result<()> {
+    fn verified(&self, chunk: ChunkIndex, digest: Digest) -> io::Result<()> {
         let bytes = self.layout.bytes_of(chunk);
         let len = std::num::NonZeroU64::new(bytes.end - bytes.start);
         // Makes Linux begin to write the pages back at once, so that the sync at the end has little left to do.
         let _ = fadvise(&self.staged.file, bytes.start, len, Advice::DontNeed);
         self.staged.watch_size(self.layout.size());
-        self.journal.add(&ChunkSet::from(chunk.get()..chunk.get() + 1));
+        self.journal.add(chunk.get(), digest);
         Ok(())
     }
 

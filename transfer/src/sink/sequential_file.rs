@@ -9,6 +9,9 @@ use wire::{
     job::{Validator, VersionEvidence},
 };
 
+mod joint_remains;
+
+pub use self::joint_remains::JointRemains;
 use super::{destination::Destination, error::SinkError, staged_file::StagedFile};
 use crate::journal::{
     MAX_JOURNAL_LEN, SAVE_INTERVAL, first_value, is_journal, object_digest, origin_digest, was_written_for,
@@ -30,6 +33,7 @@ pub struct SequentialFile {
     saved_at: Instant,
     /// Set while the bytes are those of another link to the same object: they are resumed or left alone.
     is_of_other_link: bool,
+    joint: Option<JointRemains>,
 }
 
 /// Bytes of an earlier run or attempt.
@@ -100,10 +104,12 @@ impl SequentialFile {
         let evidence = VersionEvidence::default();
         let received =
             Received { origin, object, validator: Validator::None, evidence, bytes: 0, sha256: Digest::of(b"") };
-        let mut file =
-            Self { staged, journal, received, hasher: Hasher::new(), saved_at: Instant::now(), is_of_other_link };
-        if let Some(left) = left.filter(|_| is_ours || is_of_other_link) {
-            file.resume(left);
+        let (hasher, saved_at) = (Hasher::new(), Instant::now());
+        let mut file = Self { staged, journal, received, hasher, saved_at, is_of_other_link, joint: None };
+        match left {
+            Some(left) if is_ours || is_of_other_link => file.resume(left),
+            None if is_ours => file.resume_joint(&text),
+            _ => {}
         }
         if is_of_other_link && file.held().is_none() && !file.staged.replace {
             return Err(SinkError::Foreign(file.staged.part.path));

@@ -141,7 +141,8 @@ impl Fetch {
         let Some(chunk) = chunk else { return Ok(()) };
         let index = chunk.index();
         let position = usize::try_from(index - self.run.start).unwrap_or(usize::MAX);
-        let faulty = match chunk.finish(self.digests.get(position)) {
+        let digest = self.digests.get(position);
+        let faulty = match chunk.finish(digest) {
             ChunkVerdict::Match { faulty } => faulty,
             ChunkVerdict::Mismatch => return Err(Failure::WrongBytes { chunk: index }),
             ChunkVerdict::MixedMismatch => return Err(Failure::WrongMixedChunk { chunk: index }),
@@ -149,8 +150,8 @@ impl Fetch {
         // Nothing is awaited between the call of the sink and the event: a request that is abandoned has done both or
         // neither, so that a verified chunk is never written again.
         let permit = self.events.reserve().await;
-        if let Some(index) = self.layout.chunk(index) {
-            self.sink.verified(index)?;
+        if let Some((index, digest)) = self.layout.chunk(index).zip(digest) {
+            self.sink.verified(index, *digest)?;
         }
         if let Ok(permit) = permit {
             permit.send(RequestEvent::Verified { request: self.request, chunk: index, faulty });

@@ -7,7 +7,7 @@ use std::{
 
 use ddm_transfer::sink::{Sink, SinkError};
 use testkit::rogue::Behaviour;
-use wire::{ChunkIndex, ChunkLayout, ChunkSet};
+use wire::{ChunkIndex, ChunkLayout, ChunkSet, Digest};
 
 use crate::world::{MIB, World};
 
@@ -35,7 +35,7 @@ impl Sink for RecordingSink {
         if self.fails { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
-    fn verified(&self, chunk: ChunkIndex) -> io::Result<()> {
+    fn verified(&self, chunk: ChunkIndex, _: Digest) -> io::Result<()> {
         let mut calls = self.calls.lock().unwrap();
         calls.verified_twice |= calls.verified.contains(chunk.get());
         calls.verified.insert(chunk.get()..chunk.get() + 1);

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Checked, JobReason, JobState};
+use super::{Checked, JobReason, JobState, Validator};
 use crate::{ChunkSet, Digest, FileId, FileName, JobId, OriginUrl, ServerId, Zone};
 
 /// Answer of `POST /v1/jobs` and `GET /v1/jobs/{id}`, and the data of the stream's `job` events.
@@ -37,6 +37,9 @@ pub struct JobInfo {
     /// Size in bytes of every chunk but the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chunk_size: Option<u64>,
+    /// Validator of the version that is fetched. A direct download that continues a joint one needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validator: Option<Validator>,
     /// Expected SHA-256 of the content, if a requester or the origin gave one; the computed one once the content is complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Digest>,

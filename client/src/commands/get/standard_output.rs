@@ -25,7 +25,7 @@ use transfer::{
     sink::{Sink, SinkError},
 };
 use wire::{
-    ChunkIndex, ChunkLayout, ChunkSet,
+    ChunkIndex, ChunkLayout, ChunkSet, Digest,
     catalogue::{FileDetails, Manifest},
 };
 
@@ -237,7 +237,7 @@ impl Sink for OrderedOutput {
         self.file.write_all_at(bytes, offset)
     }
 
-    fn verified(&self, chunk: ChunkIndex) -> io::Result<()> {
+    fn verified(&self, chunk: ChunkIndex, _: Digest) -> io::Result<()> {
         self.arrived_chunks().insert(chunk.get()..chunk.get() + 1);
         self.arrived.notify_one();
         Ok(())

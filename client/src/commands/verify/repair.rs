@@ -9,7 +9,7 @@ use transfer::{
     progress::Progress,
     sink::{Sink, SinkError},
 };
-use wire::{ChunkIndex, ChunkSet, catalogue::Manifest};
+use wire::{ChunkIndex, ChunkSet, Digest, catalogue::Manifest};
 
 use crate::{
     commands::file_directory::FileDirectory,
@@ -89,7 +89,7 @@ impl Sink for InPlace {
         self.file.write_all_at(bytes, offset)
     }
 
-    fn verified(&self, _: ChunkIndex) -> io::Result<()> {
+    fn verified(&self, _: ChunkIndex, _: Digest) -> io::Result<()> {
         Ok(())
     }
 

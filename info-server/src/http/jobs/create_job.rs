@@ -167,6 +167,7 @@ fn direct_info(new: &NewJob, reason: JobReason, Content { size, sha256, name }: 
         formerly: Vec::new(),
         size,
         chunk_size: None,
+        validator: None,
         sha256: new.sha256.or(sha256),
         checked: None,
         generation: 0,

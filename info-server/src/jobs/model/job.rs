@@ -4,7 +4,8 @@
 //! - no two live leases cover one chunk to fetch it, but for hedges of the last ones, whose bytes stay within the allowance;
 //! - the first digest of a chunk stands until it is withdrawn, and is withdrawn only when its reporter is found faulty;
 //! - a chunk is *wanted* exactly while no live worker holds it, a requester lacks it, and its digest is not in conflict;
-//! - the job is *done* exactly while nothing is wanted, nothing in conflict and no check due.
+//! - the job is *done* exactly while nothing is wanted or will be after the wait for requesters, nothing in conflict and no check
+//!   due.
 //!
 //! Each change is noted, so that one transaction stores all of them together with their effects.
 
@@ -243,6 +244,11 @@ impl Job {
         self.chunks.replace_wanted(wanted.into_iter());
     }
 
+    /// Returns true while chunks are missing that are wanted once the wait for requesters is over.
+    fn defers_chunks(&self, now: Instant) -> bool {
+        self.waits_for_requesters(now) && (0..self.chunks.count()).any(|n| self.is_wanted(n, false))
+    }
+
     /// Ends the job, and removes its file.
     pub(crate) fn finish(&mut self, state: JobState, reason: JobReason, now: Moment) {
         if self.record.state.is_dead() {
@@ -264,7 +270,8 @@ impl Job {
         if !self.is_open() {
             return;
         }
-        let state = if !self.chunks.wanted().is_empty() || self.verifier.has_conflicts() {
+        let is_incomplete = !self.chunks.wanted().is_empty() || self.defers_chunks(now.at);
+        let state = if is_incomplete || self.verifier.has_conflicts() {
             JobState::Running
         } else if self.is_check_due(now.at) {
             JobState::Checking

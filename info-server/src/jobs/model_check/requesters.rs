@@ -30,6 +30,24 @@ fn a_requester_that_asks_again_goes_on_with_the_chunks_it_has() {
     assert_eq!(sim.fetched(), sim.job().chunks().count());
 }
 
+#[test]
+fn a_job_whose_digests_are_known_is_not_done_before_its_chunks_are_there() {
+    for keep in [true, false] {
+        let mut sim = Simulation::new(8 * MIB, false, None);
+        sim.finish();
+        let now = sim.now;
+        sim.job().leave(ME, now);
+        sim.coordinator.tick(&LiveServers::new(), now);
+        sim.id = sim.coordinator.create(request(ME, new_job(keep)), Some(found(8 * MIB)), now);
+        assert!(sim.job().chunks().iter().all(|(_, chunk)| chunk.digest.is_some()), "all digests are known");
+        assert_eq!((sim.job().state(), sim.job().chunks().wanted().len()), (JobState::Running, 0), "keep: {keep}");
+        sim.pass(11_000);
+        assert_eq!((sim.job().state(), sim.job().chunks().wanted().len()), (JobState::Running, 8), "keep: {keep}");
+        sim.finish();
+        assert_eq!(sim.fetched(), 8);
+    }
+}
+
 fn process(of: RequesterKey) -> RequesterKey {
     RequesterKey { process: Some(RequesterId::new()), ..of }
 }

@@ -4,13 +4,14 @@ use ddm_testkit::{
     cluster::{Cluster, finish},
     process::eventually,
 };
+use rustix::process::Signal;
 use wire::Digest;
 
 use super::{
-    fixture::{SIZE, STEP_TIMEOUT, fetched, job, near, piped, said, stranger, until_noted},
+    fixture::{SIZE, STEP_TIMEOUT, fetched, job, near, piped, said, signal, stranger, until_noted},
     web::Web,
 };
-use crate::content::{MIB, bytes, event};
+use crate::content::{MIB, bytes, event, number};
 
 #[tokio::test]
 async fn a_job_that_all_workers_fail_at_is_ended_by_a_plain_download() -> anyhow::Result<()> {
@@ -152,5 +153,64 @@ async fn a_plain_download_that_breaks_goes_on_and_says_so() -> anyhow::Result<()
     assert!(said.contains("the origin cannot be reached: trying again"), "{said}");
     assert!(std::fs::read(folder.path().join("x.bin"))? == bytes(1, 6 * MIB));
     assert!(web.sent() - before < 6 * MIB, "it went on: {} bytes more", web.sent() - before);
+    Ok(())
+}
+
+/// Returns the number of chunks before the first gap that the journal beside a `.part` file states.
+fn prefix(part: &std::path::Path) -> u64 {
+    let journal = std::fs::read(format!("{}.journal", part.display())).unwrap_or_default();
+    let journal: serde_json::Value = serde_json::from_slice(&journal).unwrap_or_default();
+    number(&journal["prefix"]["chunks"])
+}
+
+/// Returns a cluster whose client was interrupted with some chunks of `url` from the first one on.
+async fn interrupted(web: &Web) -> anyhow::Result<(Cluster, u64)> {
+    let mut cluster = Cluster::start(&near(&["eu", "eu"])).await?;
+    web.limit(2 * MIB);
+    let client = cluster.spawn_client(&["--json", &web.url("plain", "x.bin")])?;
+    let part = cluster.path("x.bin.part");
+    eventually("the first chunks are here", STEP_TIMEOUT, async || Ok((prefix(&part) >= 3).then_some(()))).await?;
+    signal(&client, Signal::INT)?;
+    finish(client).await?;
+    for n in 0..2 {
+        cluster.take_server(n)?.kill().await?;
+    }
+    web.limit(0);
+    let chunks = prefix(&part);
+    Ok((cluster, chunks))
+}
+
+#[tokio::test]
+async fn what_file_servers_had_fetched_is_continued_directly() -> anyhow::Result<()> {
+    let web = Web::serve(bytes(1, SIZE)).await?;
+    let (cluster, chunks) = interrupted(&web).await?;
+    let sent = web.sent();
+    let output = cluster.run_client(&["--json", "--direct", &web.url("plain", "x.bin")]).await?;
+    let note = event(&output, "note")?;
+    assert!(note["message"].as_str().unwrap().starts_with("Continuing directly after"), "{note}");
+    event(&output, "done")?;
+    assert!(std::fs::read(cluster.path("x.bin"))? == bytes(1, SIZE));
+    let sent = web.sent() - sent;
+    assert!(sent <= SIZE - chunks * MIB, "{chunks} chunks were here, and {sent} bytes were sent");
+    Ok(())
+}
+
+#[tokio::test]
+async fn bytes_of_file_servers_that_cannot_be_continued_are_not_dropped_without_a_word() -> anyhow::Result<()> {
+    let web = Web::serve(bytes(1, SIZE)).await?;
+    let (cluster, _) = interrupted(&web).await?;
+    web.change(bytes(2, SIZE));
+    let output = cluster.run_client(&["--direct", &web.url("plain", "x.bin")]).await?;
+    assert!(said(&output).contains("Starting again from the first byte without the"), "{}", said(&output));
+    assert!(std::fs::read(cluster.path("x.bin"))? == bytes(2, SIZE));
+
+    let web = Web::serve(bytes(1, SIZE)).await?;
+    let (cluster, _) = interrupted(&web).await?;
+    // A power cut, or a program that wrote into the file.
+    let part = std::fs::File::options().write(true).open(cluster.path("x.bin.part"))?;
+    std::os::unix::fs::FileExt::write_all_at(&part, b"other bytes", MIB)?;
+    let output = cluster.run_client(&["--direct", &web.url("plain", "x.bin")]).await?;
+    assert!(said(&output).contains("cannot be continued directly"), "{}", said(&output));
+    assert!(std::fs::read(cluster.path("x.bin"))? == bytes(1, SIZE));
     Ok(())
 }

@@ -1,6 +1,12 @@
 use std::path::Path;
 
+use wire::{ChunkLayout, FileId};
+
 use super::*;
+use crate::{
+    journal::{FileIdentity, PreviousAttempts},
+    sink::{PartFile, Sink as _},
+};
 
 fn destination(folder: &Path) -> Destination {
     let name = "x.bin".parse().unwrap();
@@ -154,4 +160,36 @@ fn a_users_own_file_stays() {
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     std::fs::write(destination.path(), b"taken").unwrap();
     assert!(matches!(SequentialFile::open_url(&destination, &url("a")), Err(SinkError::Exists(_))));
+}
+
+#[test]
+fn chunks_of_a_joint_download_are_continued_up_to_the_first_gap() {
+    let folder = tempfile::tempdir().unwrap();
+    let (destination, url) = (destination(folder.path()), url("a"));
+    let content: Vec<u8> = (0..4_u32 << 20).map(|n| n.to_le_bytes()[2]).collect();
+    let layout = ChunkLayout::of(4 << 20).unwrap();
+    let identity = FileIdentity { file: FileId::new(), size: 4 << 20, root: None };
+    let previous = PreviousAttempts {
+        origin: Some(origin_digest(&url)),
+        validator: Some(strong()),
+        ..PreviousAttempts::default()
+    };
+    let (part, _) = PartFile::open(&destination, identity, &previous, layout).unwrap();
+    for n in [3, 1, 0] {
+        let chunk = &content[n << 20..(n + 1) << 20];
+        part.write_at(chunk, u64::try_from(n << 20).unwrap()).unwrap();
+        part.verified(layout.chunk(u32::try_from(n).unwrap()).unwrap(), Digest::of(chunk)).unwrap();
+    }
+    part.save();
+    drop(part);
+
+    let file = SequentialFile::open_url(&destination, &url).unwrap();
+    assert_eq!(file.joint_remains(), Some(JointRemains { verified: 3 << 20, held: 2 << 20 }));
+    assert_eq!(file.held().map(|held| (held.len, held.validator)), Some((2 << 20, strong())));
+    assert_eq!(file.sha256(), Digest::of(&content[..2 << 20]));
+    file.staged.file.write_all_at(b"other", 7).unwrap();
+    drop(file);
+    let file = SequentialFile::open_url(&destination, &url).unwrap();
+    assert_eq!(file.joint_remains(), Some(JointRemains { verified: 3 << 20, held: 0 }));
+    assert_eq!(file.held(), None, "bytes that changed are not continued");
 }

@@ -41,6 +41,7 @@ impl Job {
         self.leases.end_expired(now.at);
         if !self.record.previous_files.is_empty() && self.timers.end_wait_for_requesters(now.at) {
             self.refresh_wanted(now.at);
+            self.update_state(now);
         }
         self.expire_requesters(around.lifetimes.requester_grace, now);
         if self.is_open() {

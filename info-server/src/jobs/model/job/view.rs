@@ -35,6 +35,7 @@ impl Job {
             formerly: record.previous_files.clone(),
             size: content.map(|content| content.size),
             chunk_size: content.map(|content| content.chunk_size),
+            validator: content.map(|content| content.validator.clone()),
             sha256: record.computed_sha256.or(record.expected_sha256()),
             checked: content.map(|_| self.checked()),
             generation: record.generation,
