@@ -70,13 +70,8 @@ impl<S: AsyncRead + Unpin> RequestFilter<S> {
     /// that are not CR LF.
     fn end_of_head(&mut self) -> Option<usize> {
         let from = self.searched.saturating_sub(3);
-        let found = self.buffer.get(from..)?.windows(3).enumerate().find_map(|(at, window)| match window {
-            [b'\n', b'\n', _] => Some(at + 2),
-            b"\n\r\n" => Some(at + 3),
-            _ => None,
-        });
         self.searched = self.buffer.len();
-        found.map(|at| from + at).or_else(|| self.buffer.ends_with(b"\n\n").then_some(self.buffer.len()))
+        find_empty_line(&self.buffer, from)
     }
 
     /// Replaces the buffered request by a stand-in, which the service answers with `problem`.
@@ -91,5 +86,40 @@ impl<S: AsyncRead + Unpin> RequestFilter<S> {
         self.buffer = BytesMut::from(stand_in);
         self.checked = stand_in.len();
         (self.position, self.timer_set_for) = (Position::Rejected, None);
+    }
+}
+
+/// Returns the end of the first empty line in `bytes` after a line that ends at or after `from`.
+fn find_empty_line(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    loop {
+        let line_feed = at + bytes.get(at..)?.iter().position(|byte| *byte == b'\n')?;
+        at = line_feed + 1;
+        match bytes.get(at..)? {
+            [b'\n', ..] => return Some(at + 1),
+            [b'\r', b'\n', ..] => return Some(at + 2),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_first_empty_line_is_found_in_however_many_parts_it_arrives(bytes in "[\r\na]{0,12}", part in 0..13_usize) {
+            let bytes = bytes.as_bytes();
+            let ends = |at: usize| [&b"\n\n"[..], b"\n\r\n"].into_iter().find(|end| bytes[at..].starts_with(end));
+            let expected = (0..bytes.len()).find_map(|at| Some(at + ends(at)?.len()));
+            prop_assert_eq!(find_empty_line(bytes, 0), expected);
+            let part = part.min(bytes.len());
+            if find_empty_line(&bytes[..part], 0).is_none() {
+                prop_assert_eq!(find_empty_line(bytes, part.saturating_sub(3)), expected);
+            }
+        }
     }
 }

@@ -69,19 +69,19 @@ pub(super) fn too_large(start: &[u8]) -> Problem {
 /// Checks the line endings. A lone CR or LF ends a line for some parsers and not for others (RFC 9112 §2.2); the same holds for
 /// a line that begins with white space (§5.2).
 fn check_lines(head: &[u8]) -> Result<(), Problem> {
-    let mut previous = 0;
-    for byte in head {
-        match (previous, byte) {
-            (b'\r', b'\n') => {}
-            (b'\r', _) | (_, b'\n') => {
-                return Err(bad("a line of the request head ends with a lone CR or LF: end lines with CR LF"));
-            }
-            (b'\n', b' ' | b'\t') => {
+    let mut rest = head;
+    while let Some(end) = rest.iter().position(|byte| matches!(byte, b'\r' | b'\n')) {
+        rest = match rest.get(end..) {
+            Some([b'\r', b'\n', b' ' | b'\t', ..]) => {
                 return Err(bad("a header field is folded over two lines: send it in one line (RFC 9112 §5.2)"));
             }
-            _ => {}
-        }
-        previous = *byte;
+            Some([b'\r', b'\n', next @ ..]) => next,
+            // The end of what is there.
+            Some([b'\r']) | None => return Ok(()),
+            Some(_) => {
+                return Err(bad("a line of the request head ends with a lone CR or LF: end lines with CR LF"));
+            }
+        };
     }
     Ok(())
 }
@@ -253,7 +253,21 @@ mod tests {
         }
     }
 
+    /// Returns true if each CR is followed by a LF, each LF follows a CR, and no white space follows them.
+    fn has_strict_lines(head: &[u8]) -> bool {
+        head.windows(2).all(|pair| match pair {
+            [b'\r', b'\n'] => true,
+            [b'\r', _] | [_, b'\n'] | [b'\n', b' ' | b'\t'] => false,
+            _ => true,
+        }) && head.first() != Some(&b'\n')
+    }
+
     proptest! {
+        #[test]
+        fn lines_are_checked_byte_by_byte(head in "[\r\n \ta]{0,8}|(a?\r\n){0,4}[ \ta\r\n]?") {
+            prop_assert_eq!(check_lines(head.as_bytes()).is_ok(), has_strict_lines(head.as_bytes()), "{:?}", head);
+        }
+
         #[test]
         fn any_bytes_are_checked_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = check(&bytes);
