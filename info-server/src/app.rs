@@ -76,8 +76,8 @@ impl App {
     async fn open(config: Config) -> anyhow::Result<Self> {
         config.check()?;
         registry::check_repair_after(config.replication.repair_after)?;
-        let data = &config.place.data;
-        config.prepare_data_folder(config.place.init)?;
+        let data = &config.storage.data;
+        config.prepare_data_folder(config.storage.init)?;
         let lock = FolderLock::acquire(data)?;
         let bus = event_bus(config.events.broker()?);
         let db = Database::open(&config.database())
@@ -85,7 +85,7 @@ impl App {
             .watching(FolderWatch::new(data, &[LOCK_FILE_NAME, CATALOGUE_FILE_NAME])?);
         let registry = Registry::restore(db.enrolled().await?, Instant::now());
         let join_secret = config.join_secret()?;
-        let listener = acceptor::bind(config.place.listen).await?;
+        let listener = acceptor::bind(config.listen.listen).await?;
         audit::record_settings(&db, config.audited()).await?;
         let login_limiter = restored_login_limiter(&db).await?;
         let sizes = JobSizes { min: config.jobs.job_min_size, max: config.jobs.job_max_size };
@@ -147,7 +147,7 @@ impl App {
         let Self { lock, mut state, committer, jobs, listener } = self;
         state.shutdown = shutdown.clone();
         let state = Arc::new(state);
-        let limits = state.config.peers.limits(state.config.place.max_connections, 0);
+        let limits = state.config.peers.limits(state.config.listen.max_connections, 0);
         let stop = shutdown.finishing().clone();
         let commits = commits(&state, committer, jobs).await?;
         let mut tasks = Tasks::new();

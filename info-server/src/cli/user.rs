@@ -65,7 +65,7 @@ pub enum UserCommand {
 /// # Errors
 /// A name or a password that is not allowed, and the database's.
 pub async fn run(command: UserCommand, config: &Config) -> anyhow::Result<()> {
-    config.prepare_data_folder(config.place.init)?;
+    config.prepare_data_folder(config.storage.init)?;
     let db = Database::open(&config.database()).await?;
     let outcome = apply(command, &db).await;
     db.close().await;
