@@ -15,7 +15,7 @@ use ddm_testkit::{
 use super::fixture::{Fixture, said};
 use crate::content::{MIB, event, names, number};
 
-/// Runs a script in which `$folder` stands for a file system of its own, as `mount` makes it, that nobody else sees, and `get`
+/// Runs a script in which `$folder` stands for a file system of its own, as `mount` makes it, that no other process sees, and `get`
 /// downloads to it. Needs namespaces of users, as systems have them for containers.
 async fn in_a_mount(fixture: &Fixture, mount: &str, script: &str) -> anyhow::Result<Output> {
     let folder = fixture.folder.path().join("mount");
@@ -50,7 +50,7 @@ async fn a_disk_that_is_full_from_the_start_is_told_and_nothing_is_left() -> any
 async fn a_disk_that_fills_up_midway_ends_the_download_and_it_resumes_when_there_is_room() -> anyhow::Result<()> {
     let fixture = Fixture::new(12 * MIB, 1).await?;
     fixture.rogues[0].set(Behaviour::Throttle { rate: 4 * MIB });
-    // There is room at the start; somebody else takes it while the file grows.
+    // There is room at the start; another process takes it while the file grows.
     let script = "get & pid=$!
         until [ \"$(stat -c %b \"$folder/got.bin.part\" 2>/dev/null || echo 0)\" -gt 4096 ]; do sleep 0.05; done
         head -c 9M /dev/zero >\"$folder/filler\"
