@@ -61,7 +61,7 @@ impl Publisher {
         numbers.map(|seq| message(self.epoch, &Stream::Zone("z".parse().unwrap()), seq)).collect()
     }
 
-    /// As the relay does: again until it worked.
+    /// Publishes a batch again until all of it is confirmed, as the relay does.
     async fn insist(&self, batch: &[Outbound]) -> Vec<Receipt> {
         let publish = async {
             loop {

@@ -17,7 +17,7 @@ const MIN_BODY_RATE: u64 = 4096;
 /// Receipt of an uploaded chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChunkReceipt {
-    /// This request stored it.
+    /// Chunk that this request stored.
     Stored,
     /// An earlier request stored it.
     AlreadyStored,

@@ -35,7 +35,7 @@ pub struct Representation {
     pub sha256: Option<Digest>,
 }
 
-/// Every possible response.
+/// All possible responses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RangeResponse {
     /// 200 with all bytes.

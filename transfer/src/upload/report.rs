@@ -59,7 +59,7 @@ pub enum UploadError {
         /// Bytes in the file.
         size: u64,
     },
-    /// Too many targets failed.
+    /// More targets failed than the quorum allows.
     #[error("only {alive} of the {quorum} servers needed still accept the file: {reasons}")]
     Quorum {
         /// Targets that still work.
@@ -68,7 +68,7 @@ pub enum UploadError {
         quorum: u32,
         /// Targets that failed.
         failed: usize,
-        /// Those of them that have no space left, which does not pass by itself.
+        /// Number of them that have no space left, which does not pass by itself.
         full: usize,
         /// The failure of each failed target.
         reasons: String,
