@@ -17,7 +17,7 @@ const BATCHES: u64 = 200;
 async fn main() -> Result<()> {
     let node = RabbitMq::start().await?;
     let subscription = Subscription { server: "rate".parse()?, zone: "rate".parse()? };
-    // The queue exists, and nobody reads from it meanwhile.
+    // The queue exists, and no consumer reads from it meanwhile.
     Member::join(Arc::new(Amqp::new(&node.uri())?), &subscription, Recorder::acking()).await.leave().await;
     let (bus, shutdown, epoch) = (Arc::new(Amqp::new(&node.uri())?), CancellationToken::new(), Epoch::new());
     let (running, end) = (Arc::clone(&bus), shutdown.clone());

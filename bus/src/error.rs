@@ -6,7 +6,7 @@ pub enum BusError {
     /// The address of the broker is not valid.
     #[error("the broker's address is not of the form amqp[s]://user:password@host:port/vhost: {0}")]
     Address(&'static str),
-    /// There is no connection to the broker.
+    /// Missing connection to the broker.
     #[error("the broker is not connected")]
     Unavailable,
     /// The broker accepts no messages, because it is short of disk or memory.

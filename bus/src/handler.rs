@@ -10,9 +10,9 @@ use crate::log::{LogBatch, Position};
 pub enum Verdict {
     /// Applied; the message is no longer needed.
     Ack,
-    /// Not applied now (disk full, database busy); the message is delivered again after a pause.
+    /// Temporary failure (disk full, database busy); the message is delivered again after a pause.
     Retry,
-    /// Never applicable (unreadable, of an unknown version); the message is moved to the dead-letter queue and not
+    /// Permanent failure (unreadable, of an unknown version); the message is moved to the dead-letter queue and not
     /// delivered again.
     DeadLetter,
 }

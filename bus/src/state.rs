@@ -20,7 +20,7 @@ const MAX_REASONS: usize = 16;
 /// Phase of one side of a bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Not started, or shut down.
+    /// State before the start and after a shutdown.
     Idle,
     /// Tries to connect, without an end.
     Connecting,

@@ -13,7 +13,7 @@ mod watch;
 pub use self::{
     display::{Display, ShownFile},
     result::{finish, start},
-    watch::watch,
+    watch::{ProgressFeed, watch},
 };
 pub(crate) use self::{
     job_lines::worker as worker_line,

@@ -5,9 +5,10 @@ use sqlx::{Sqlite, SqlitePool, Transaction};
 /// Extent to which a transaction survives a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// In full: an answer promises it.
+    /// Full durability, because an answer promises the change.
     Synced,
-    /// Except for the last moments: it reaches the disk with the next synced transaction, and what is lost is done again.
+    /// Durability except for the last moments: the change reaches the disk with the next synced transaction, and what is lost is
+    /// done again.
     Ordered,
 }
 

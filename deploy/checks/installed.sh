@@ -38,7 +38,7 @@ for name in info-server file-server; do
   echo "ddm-$name.service: exposure $exposure of 10"
   [[ -n $exposure && ${exposure%%.*} -lt 3 ]] || fail "$unit is not hardened"
   [[ $(getent passwd ddm-$name) == *:/var/lib/ddm/$name:*nologin ]] || fail "there is no user ddm-$name"
-  [[ $(stat --format '%U %a' /etc/ddm/$name.toml) == 'root 644' ]] || fail "the settings of $name are somebody else's"
+  [[ $(stat --format '%U %a' /etc/ddm/$name.toml) == 'root 644' ]] || fail "the settings of $name have another owner or mode"
 done
 
 # Does what systemd would do: folder, user, and a socket for the readiness message.

@@ -36,7 +36,7 @@ nginx() {
   for range in 0-0 0-1,5-9 99999999- 'x' 9000000-; do
     diff <(fields "$direct" "$range" curl --silent) <(fields "$url" "$range" "${through[@]}") || fail "the proxy changes the answer to range $range"
   done
-  [[ $("${through[@]}" --output /dev/null --write-out '%{http_code}' https://files-1.example.org/metrics) == 404 ]] || fail "metrics are for everybody"
+  [[ $("${through[@]}" --output /dev/null --write-out '%{http_code}' https://files-1.example.org/metrics) == 404 ]] || fail "metrics are public"
   docker rm --force --volumes "$container" >/dev/null
 }
 

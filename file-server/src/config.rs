@@ -65,14 +65,14 @@ pub struct Config {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Listening")]
 pub struct Listen {
-    /// The address to listen on; port 0 takes any free one
+    /// Address and port to listen on; port 0 takes a free one
     #[arg(long, env = "DDM_LISTEN", default_value = "127.0.0.1:9000", value_parser = lifecycle::settings::listen_address, value_name = "ADDRESS", global = true)]
     pub listen: SocketAddr,
-    /// The address at which clients reach this server, or `auto`: this machine's own on the way to the info-server [default:
+    /// Address at which clients reach this server, or `auto`: this machine's own on the way to the info-server [default:
     /// that of --listen]
     #[arg(long, env = "DDM_PUBLIC_URL", value_name = "URL", global = true)]
     pub public_url: Option<PublicUrl>,
-    /// The zone of this server: the name of its site or network
+    /// Zone of this server: the name of its site or network
     #[arg(long, env = "DDM_ZONE", default_value = "default", global = true)]
     pub zone: Zone,
 }
@@ -81,16 +81,16 @@ pub struct Listen {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Storage")]
 pub struct Storage {
-    /// The folder for everything this server stores; one process at a time
+    /// Folder for everything this server stores; one process at a time
     #[arg(long, env = "DDM_DATA", default_value = "/var/lib/ddm/file-server", value_name = "FOLDER", global = true)]
     pub data: PathBuf,
     /// Begin on an empty --data folder; without it an empty folder is taken for that of a disk that is not mounted
     #[arg(long, env = "DDM_INIT", global = true)]
     pub init: bool,
-    /// A folder that several servers share, instead of --data: each uses the first free slot
+    /// Folder that several servers share, instead of --data: each uses the first free slot
     #[arg(long, env = "DDM_SLOTS", value_name = "FOLDER", global = true, conflicts_with = "data")]
     pub slots: Option<PathBuf>,
-    /// The folder for files still being received, on the same file system [default: partial in --data]
+    /// Folder for files still being received, on the same file system [default: partial in --data]
     #[arg(long, env = "DDM_PARTIAL_DIR", value_name = "FOLDER", global = true)]
     pub partial_dir: Option<PathBuf>,
     /// Space of the volume that stays free, as a size or as a part of it such as 5%; below it no files are received
@@ -102,22 +102,22 @@ pub struct Storage {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Info-server and broker")]
 pub struct Upstream {
-    /// The address of the info-server
+    /// Address of the info-server
     #[arg(long, env = "DDM_INFO_URL", default_value = "http://127.0.0.1:8000", value_parser = lifecycle::settings::info_server_url, value_name = "URL", global = true)]
     pub info: Url,
     /// PEM file of further certificates to trust for the info-server and other file servers: of authorities, or a server's own
     #[arg(long, env = "DDM_CACERT", value_name = "FILE", global = true)]
     pub cacert: Option<PathBuf>,
-    /// A file (mode 0600) that holds the secret with which this server enrols once
+    /// File (mode 0600) with the secret with which this server enrols once
     #[arg(long, env = "DDM_JOIN_SECRET_FILE", value_name = "FILE", global = true)]
     pub join_secret_file: Option<PathBuf>,
-    /// The same secret itself; prefer the file, others can see a process's arguments
+    /// Join secret itself; prefer the file, others can see a process's arguments
     #[arg(long, env = "DDM_JOIN_SECRET", hide_env_values = true, value_name = "SECRET", hide = true, global = true)]
     pub join_secret: Option<SecretString>,
-    /// The URL of the broker; without one, events are fetched from the info-server as they happen
+    /// URL of the broker; without one, events are fetched from the info-server as they happen
     #[arg(long, env = "DDM_AMQP_URL", hide_env_values = true, value_name = "URL", global = true)]
     pub amqp: Option<SecretString>,
-    /// A file (mode 0600) that holds the broker's URL with its password
+    /// File (mode 0600) with the broker's URL and password
     #[arg(long, env = "DDM_AMQP_FILE", value_name = "FILE", global = true)]
     pub amqp_file: Option<PathBuf>,
 }

@@ -51,10 +51,10 @@ pub(crate) enum Error {
     /// The file has no such chunk.
     #[error("no such chunk")]
     NoSuchChunk,
-    /// Too many chunks wait to be verified.
+    /// The queue of chunks to verify is full.
     #[error("too many chunks wait to be verified")]
     TooManyReports,
-    /// There is no usable `Content-Digest`.
+    /// The request has no usable `Content-Digest`.
     #[error("no usable Content-Digest")]
     NoDigest,
     /// The grant contradicts itself.

@@ -56,15 +56,15 @@ pub(crate) struct Timeouts {
 /// Position of the next unchecked byte in the request stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Position {
-    /// Between requests, or in a head.
+    /// Position between requests, or in a head.
     Head,
-    /// In a body with this many bytes left.
+    /// Position in a body with this many bytes left.
     Body(u64),
-    /// In a chunked body.
+    /// Position in a chunked body.
     Chunked(ChunkedBody),
-    /// Behind a rejected head: nothing more is read.
+    /// Position after a rejected head: nothing more is read.
     Rejected,
-    /// Behind a malformed body: nothing more is read.
+    /// Position after a malformed body: nothing more is read.
     Closed,
 }
 

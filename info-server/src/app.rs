@@ -80,15 +80,15 @@ impl App {
         let sizes = JobSizes { min: config.jobs.job_min_size, max: config.jobs.job_max_size };
         let origin_probe = OriginProbe::new(&config.jobs.reach, sizes)?;
         let bus = event_bus(config.events.broker()?);
-        let data = &config.place.data;
-        config.prepare_data_folder(config.place.init)?;
+        let data = &config.storage.data;
+        config.prepare_data_folder(config.storage.init)?;
         let lock = FolderLock::acquire(data)?;
         let db = Database::open(&config.database())
             .await?
             .watching(FolderWatch::new(data, &[LOCK_FILE_NAME, CATALOGUE_FILE_NAME])?);
         let registry = Registry::restore(db.enrolled().await?, Instant::now());
         let join_secret = config.join_secret()?;
-        let listener = acceptor::bind(config.place.listen).await?;
+        let listener = acceptor::bind(config.listen.listen).await?;
         audit::record_settings(&db, config.audited()).await?;
         let login_limiter = restored_login_limiter(&db).await?;
         let (jobs, jobs_inbox) = handle::channel(origin_probe);
@@ -148,7 +148,7 @@ impl App {
         let Self { lock, mut state, committer, jobs, listener } = self;
         state.shutdown = shutdown.clone();
         let state = Arc::new(state);
-        let limits = state.config.peers.limits(state.config.place.max_connections, 0);
+        let limits = state.config.peers.limits(state.config.listen.max_connections, 0);
         let stop = shutdown.finishing().clone();
         let commits = commits(&state, committer, jobs).await?;
         let mut tasks = Tasks::new();

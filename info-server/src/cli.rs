@@ -130,7 +130,7 @@ async fn run(line: CommandLine) -> anyhow::Result<()> {
         Some(Command::Backup { path }) => return backup::back_up(&path, &line.config).await,
         Some(Command::Restore { path, replace }) => return backup::restore(&path, replace, &line.config).await,
         Some(Command::Unknown(args)) => return orphans::print(args, &line.config).await,
-        Some(Command::Healthcheck) => return http_front::healthcheck::run(line.config.place.listen).await,
+        Some(Command::Healthcheck) => return http_front::healthcheck::run(line.config.listen.listen).await,
         Some(Command::Secrets { folder, broker }) => {
             line.telemetry.install()?;
             return secrets::make(&folder, &broker);

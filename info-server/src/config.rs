@@ -31,9 +31,12 @@ pub(crate) const CATALOGUE_FILE_NAME: &str = "catalogue.sqlite";
 /// The settings of an info-server.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
-    /// Address, folder, connections.
+    /// Listening.
     #[command(flatten)]
-    pub place: Place,
+    pub listen: Listen,
+    /// Storage.
+    #[command(flatten)]
+    pub storage: Storage,
     /// Sessions and tokens.
     #[command(flatten)]
     pub access: Access,
@@ -54,22 +57,28 @@ pub struct Config {
     pub peers: LimitSettings,
 }
 
-/// Address, folder, connections.
+/// Listening address, and the connections to it.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Place")]
-pub struct Place {
+#[command(next_help_heading = "Listening")]
+pub struct Listen {
     /// Address and port to listen on; port 0 takes a free one
     #[arg(long, env = "DDM_LISTEN", default_value = "127.0.0.1:8000", value_parser = lifecycle::settings::listen_address, value_name = "ADDRESS")]
     pub listen: SocketAddr,
+    /// Connections open at once; further ones wait
+    #[arg(long, env = "DDM_MAX_CONNECTIONS", default_value_t = 4096, value_name = "COUNT")]
+    pub max_connections: usize,
+}
+
+/// The data folder.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Storage")]
+pub struct Storage {
     /// Folder of the database and the secrets
     #[arg(long, env = "DDM_DATA", default_value = "/var/lib/ddm/info-server", value_name = "FOLDER", global = true)]
     pub data: PathBuf,
     /// Begin on an empty --data folder; without it an empty folder is taken for that of a disk that is not mounted
     #[arg(long, env = "DDM_INIT", global = true)]
     pub init: bool,
-    /// Connections open at once; further ones wait
-    #[arg(long, env = "DDM_MAX_CONNECTIONS", default_value_t = 4096, value_name = "COUNT")]
-    pub max_connections: usize,
 }
 
 /// Sessions and tokens.
@@ -194,7 +203,7 @@ impl Config {
         if replicas < quorum {
             bail!("--default-replicas {replicas} is less than --quorum {quorum}: raise one or lower the other");
         }
-        if self.place.max_connections == 0 {
+        if self.listen.max_connections == 0 {
             bail!("--max-connections must be at least 1");
         }
         for (name, time) in [
@@ -224,7 +233,7 @@ impl Config {
             "session_lifetime_s": session_lifetime.as_secs(),
             "download_lifetime_s": download_lifetime.as_secs(),
             "upload_lifetime_s": upload_lifetime.as_secs(),
-            "listen": self.place.listen.to_string(),
+            "listen": self.listen.listen.to_string(),
             "broker": self.events.amqp.is_some() || self.events.amqp_file.is_some(),
             "audit_age_s": self.audit.audit_age.as_secs(),
             "audit_rows": self.audit.audit_rows,
@@ -233,7 +242,7 @@ impl Config {
 
     /// Returns the path of the database.
     pub fn database(&self) -> PathBuf {
-        self.place.data.join(CATALOGUE_FILE_NAME)
+        self.storage.data.join(CATALOGUE_FILE_NAME)
     }
 
     /// Returns the path of the database that a server made, for a command beside the server.
@@ -241,7 +250,7 @@ impl Config {
     /// # Errors
     /// When no server ever worked on the data folder.
     pub(crate) fn existing_database(&self) -> anyhow::Result<PathBuf> {
-        data_folder::file_of_server(&self.place.data, CATALOGUE_FILE_NAME, "catalogue")
+        data_folder::file_of_server(&self.storage.data, CATALOGUE_FILE_NAME, "catalogue")
     }
 
     /// Makes the data folder at the first start.
@@ -249,7 +258,7 @@ impl Config {
     /// # Errors
     /// When its disk seems not to be mounted, and the file system's.
     pub(crate) fn prepare_data_folder(&self, init: bool) -> anyhow::Result<()> {
-        DataFolder { path: &self.place.data, evidence: &[CATALOGUE_FILE_NAME], mode: 0o700, init }.prepare()
+        DataFolder { path: &self.storage.data, evidence: &[CATALOGUE_FILE_NAME], mode: 0o700, init }.prepare()
     }
 
     /// Returns the join secret; makes and syncs it at the first start.
@@ -257,7 +266,7 @@ impl Config {
     /// # Errors
     /// When the file cannot be read or written, or others can read it.
     pub fn join_secret(&self) -> anyhow::Result<SecretString> {
-        let path = self.access.join_secret_file.clone().unwrap_or_else(|| self.place.data.join("join-secret"));
+        let path = self.access.join_secret_file.clone().unwrap_or_else(|| self.storage.data.join("join-secret"));
         let context = || format!("the join secret {}", path.display());
         if let Some(secret) = private_file::read(&path).with_context(context)? {
             let secret = secret.trim();

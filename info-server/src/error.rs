@@ -21,7 +21,7 @@ pub enum Error {
     Unauthenticated(&'static str),
     /// A wrong e-mail or password; the answer does not say which.
     WrongPassword,
-    /// Too many failed log-ins.
+    /// Excess of failed log-ins.
     Throttled {
         /// The answer.
         problem: Problem,

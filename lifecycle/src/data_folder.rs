@@ -29,7 +29,7 @@ const MARK_TEXT: &[u8] =
                            it for that of a disk that is not mounted.\n";
 /// Folders that this process began to make: each has a name of its own until it is marked.
 static MADE: AtomicU64 = AtomicU64::new(0);
-/// Mode bit of a folder in which everybody may make files and remove only his own.
+/// Mode bit of a folder in which all users may make files and each may remove only files of their own.
 const STICKY: u32 = 0o1000;
 /// Folders that an empty data folder may contain: those of a file system of its own, and those that a server left that was
 /// stopped within its first start.
@@ -101,7 +101,7 @@ impl DataFolder<'_> {
     }
 
     /// Returns the folder in which `path` would be made, if that folder looks like the place of a disk that is not
-    /// mounted: it is empty. A place that somebody made just now for a first start is another matter: the working folder,
+    /// mounted: it is empty. A place that was made just now for a first start is another matter: the working folder,
     /// and folders in those for temporary files.
     fn suspicious_parent(&self, path: &Path) -> Option<PathBuf> {
         if self.init {

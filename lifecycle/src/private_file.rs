@@ -107,7 +107,7 @@ pub fn read_required(path: &Path) -> io::Result<String> {
 /// Reads `path`; returns `None` if it does not exist.
 ///
 ///
-/// A file that others can read is taken as orchestrators mount secrets: if nobody can change it, on a read-only mount or as the file
+/// A file that others can read is taken as orchestrators mount secrets: if no user can change it, on a read-only mount or as the file
 /// of another user. The log says so once.
 ///
 /// # Errors
@@ -166,7 +166,7 @@ struct Exposure {
 enum Verdict {
     /// Its owner alone can read it.
     Private,
-    /// Others can read it, as whoever mounted it decided.
+    /// Others can read it, as its mount permits.
     Mounted,
     /// Others can read it although this process, or its owner, could prevent that.
     Exposed,

@@ -58,7 +58,8 @@ impl Shutdown {
         &self.drop
     }
 
-    /// As [`Self::follow_signals`], for a program that ends with its terminal: SIGHUP counts, too. Without a handler it would end
+    /// Follows signals as [`Self::follow_signals`] does, and SIGHUP, for a program that ends with its terminal. Without a
+    /// handler it would end
     /// the process at once.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use client::{
         publish,
     },
     context::Context,
-    progress::{self, Display},
+    progress::{self, Display, ProgressFeed},
     session::{Login, Logins},
 };
 use info_client::UserClient;
@@ -134,9 +134,10 @@ async fn download(context: &Context, fleet: &mut Fleet, file: FileId, folder: &P
     };
     let get = FileDownload { file, options, connections: 4 };
     let display = Display::choose(false, false);
-    let (progress, notices) = Progress::new();
+    let feed = ProgressFeed::new();
+    let progress = feed.progress.clone();
     let servers = context.info_server()?.servers().await?.servers;
-    let downloading = get::download(context, &get, display, (progress.clone(), notices));
+    let downloading = get::download(context, &get, display, feed);
     tokio::pin!(downloading);
     // Stored outside of the future: the download may end before the server has stopped.
     let mut stopped = None;

@@ -13,7 +13,7 @@ use crate::error::OriginError;
 pub enum AddressPolicy {
     /// Public addresses, and those that the operator allowed: for servers, which fetch on behalf of others.
     PublicOnly,
-    /// Every address that this machine can reach: for a program that fetches for its own user.
+    /// All addresses that this machine can reach: for a program that fetches for its own user.
     Anywhere,
 }
 

@@ -25,7 +25,7 @@ pub struct OriginError {
 /// The cause of a connection that could not be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Obstacle {
-    /// There is no such name: another attempt ends the same way.
+    /// The name does not exist: another attempt ends the same way.
     UnknownName,
     /// The name could not be looked up: the name server may be away.
     LookupFailed,

@@ -33,7 +33,7 @@ pub(crate) fn of_response(headers: &HeaderMap) -> Option<FileName> {
 /// The value of an extended parameter (RFC 8187 §3.2).
 enum Extended {
     Decoded(String),
-    /// In a charset that is not known.
+    /// Value in a charset that is not known.
     Encoded(String),
 }
 

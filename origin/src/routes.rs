@@ -16,11 +16,11 @@ pub(crate) struct Route {
 /// The ways to servers, by how a request came to them.
 #[derive(Debug, Clone)]
 pub(crate) struct Routes {
-    /// To the server of the URL; presents the client certificate.
+    /// Route to the server of the URL; presents the client certificate.
     pub(crate) first: Route,
-    /// To servers to which a redirect led.
+    /// Route to servers to which a redirect led.
     pub(crate) elsewhere: Route,
-    /// To servers to which a redirect of a public server led: public ones, and those that the operator or user allowed.
+    /// Route to servers to which a redirect of a public server led: public ones, and those that the operator or user allowed.
     pub(crate) guarded: Route,
     /// True if a proxy makes the connections, so that no address of an origin is known here.
     pub(crate) proxied: bool,

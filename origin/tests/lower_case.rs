@@ -13,14 +13,17 @@ use rustls::{
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
-use testkit::{forward::Forward, nginx};
+use testkit::{
+    forward::{Forward, Login, Route},
+    nginx,
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy_bidirectional},
     net::{TcpListener, TcpStream},
 };
 use tokio_rustls::TlsAcceptor;
 
-const LOGIN: (&str, &str) = ("ddm", "hunter2");
+const LOGIN: Login<'_> = Login { name: "ddm", password: "hunter2" };
 const ANSWER: &[u8] = b"http/1.1 200 OK\r\nETag: \"v1\"\r\nX-Odd: a\r\n b\r\nContent-Length: 5\r\n\r\nhello";
 
 /// Starts a server that hands each connection to `serve`.
@@ -90,10 +93,9 @@ async fn heads_in_small_letters_are_read_in_the_clear_and_over_tls_directly_and_
         }
     })
     .await;
-    let ways = [plain.port(), secure.port()].map(|port| (format!("localhost:{port}"), port));
-    let ways: Vec<(&str, SocketAddr)> =
-        ways.iter().map(|(name, port)| (name.as_str(), (Ipv4Addr::LOCALHOST, *port).into())).collect();
-    let forward = Forward::start(&ways, Some(LOGIN)).await.unwrap();
+    let hosts = [plain.port(), secure.port()].map(|port| (format!("localhost:{port}"), port));
+    let routes = hosts.each_ref().map(|(host, port)| Route { host, address: (Ipv4Addr::LOCALHOST, *port).into() });
+    let forward = Forward::start(&routes, Some(LOGIN)).await.unwrap();
     let encrypted = listen({
         let (acceptor, to) = (acceptor.clone(), forward.address());
         move |stream| {
@@ -105,7 +107,7 @@ async fn heads_in_small_letters_are_read_in_the_clear_and_over_tls_directly_and_
         }
     })
     .await;
-    let (user, password) = LOGIN;
+    let Login { name: user, password } = LOGIN;
     for (scheme, origin) in [("http", plain), ("https", secure)] {
         let socks = socks(origin.port()).await;
         for proxy in [

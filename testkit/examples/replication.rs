@@ -22,8 +22,8 @@ use serde_json::Value;
 
 const ZONES: [&str; 6] = ["eu", "eu", "eu", "us", "us", "us"];
 const US: std::ops::Range<usize> = 3..6;
-const LIMIT: Duration = Duration::from_secs(600);
-const GLANCE: Duration = Duration::from_millis(10);
+const REPLICATION_TIMEOUT: Duration = Duration::from_secs(600);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Seconds after the publication: a chunk arrived in the second zone, was passed on there, one server had all, every one had.
 #[derive(Debug, Default)]
@@ -74,9 +74,9 @@ async fn replicate(cluster: &Cluster, net: &Net, size: u64, mbit: u64) -> anyhow
     let id = cluster.publish(&path, &["--zones", "eu,us", "--replicas", "3"]).await?;
     let (began, mut seen) = (Instant::now(), Seen::default());
     while seen.all.is_none() {
-        ensure!(began.elapsed() < LIMIT, "not replicated in time");
+        ensure!(began.elapsed() < REPLICATION_TIMEOUT, "not replicated in time");
         look(cluster, &id, &mut seen, began.elapsed().as_secs_f64()).await?;
-        tokio::time::sleep(GLANCE).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     let crossed = net.bytes("eu", "us")? - crossed;
     #[expect(clippy::cast_precision_loss, reason = "figures for people")]
@@ -105,7 +105,7 @@ async fn heal(cluster: &Cluster, id: &str, size: u64) -> anyhow::Result<()> {
     blob.sync_all()?;
     let began = Instant::now();
     cluster.servers.get(3).and_then(|server| server.process.as_ref()).context("a server")?.signal(Signal::HUP)?;
-    eventually("healed", LIMIT, async || {
+    eventually("healed", REPLICATION_TIMEOUT, async || {
         let mut found = [0];
         let read = std::fs::File::open(&path).and_then(|blob| blob.read_exact_at(&mut found, at));
         Ok((read.is_ok() && found == byte).then_some(()))

@@ -33,13 +33,13 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(1800);
 /// Time and bytes of one download.
 struct Taken {
     wall: Duration,
-    /// Until the info-server knew that all was fetched.
+    /// Time until the info-server had the reports of all chunks.
     fetched: Option<Duration>,
-    /// From the first fetched chunk that the info-server knew of to the first byte in the client's file.
+    /// Time from the first reported chunk to the first byte in the client's file.
     first: Option<Duration>,
     /// Bytes that left the origin for each byte of the file.
     left: f64,
-    /// From the kill to the end, and the part that was not fetched then.
+    /// Time from the kill to the end, and the part that was not fetched at the kill.
     rest: Option<(Duration, f64)>,
 }
 

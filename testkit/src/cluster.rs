@@ -70,7 +70,7 @@ impl Plan {
 pub struct FileServer {
     /// Its process, unless a test took it away.
     pub process: Option<Server>,
-    /// Between it and everybody else, if the plan asked for one.
+    /// Proxy in front of it, if the plan asked for one.
     pub proxy: Option<Proxy>,
     /// The id it made for itself.
     pub id: String,
@@ -88,11 +88,11 @@ pub struct Cluster {
     pub info: Option<Server>,
     /// The file servers, in the plan's order.
     pub servers: Vec<FileServer>,
-    /// For requests of the test's own.
+    /// Client for requests of the test's own.
     pub http: reqwest::Client,
     /// The admin's session token.
     pub token: String,
-    /// Between the info-server and the file servers, if the plan asked for one.
+    /// Proxy between the info-server and the file servers, if the plan asked for one.
     pub info_proxy: Option<Proxy>,
     /// Host that clients run on, if the plan has a net; may be changed.
     pub client_host: Option<Host>,

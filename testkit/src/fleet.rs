@@ -21,13 +21,13 @@ use wire::{
     token::{Token, TokenKind},
 };
 
-/// As real ones do.
+/// Time between two heartbeats, equal to that of real file servers.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
 /// Room that each one says it has, in bytes.
 const FREE: u64 = 1 << 44;
 /// Registrations on their way at once.
 const AT_ONCE: usize = 16;
-const DEADLINE: Duration = Duration::from_secs(20);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The servers; they fall silent when it is dropped.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl Fleet {
         let members = Arc::new(members);
         let mut tasks = JoinSet::new();
         tasks.spawn(answer_all(listener, members.clone()));
-        let http = reqwest::Client::builder().no_proxy().timeout(DEADLINE).build()?;
+        let http = reqwest::Client::builder().no_proxy().timeout(REQUEST_TIMEOUT).build()?;
         let enrol = |(id, member): (&ServerId, &Member)| {
             let mut beat = member.heartbeat(id, address);
             if let Ok(beat) = &mut beat {
@@ -162,8 +162,8 @@ async fn answer_all(listener: TcpListener, members: Arc<BTreeMap<ServerId, Membe
     while let Ok((peer, _)) = listener.accept().await {
         let members = members.clone();
         peers.spawn(async move {
-            // Whoever asks hangs up, or waits no longer than it likes.
-            let _ = tokio::time::timeout(DEADLINE, answer(peer, &members)).await;
+            // The requester hangs up, or waits no longer than its own deadline.
+            let _ = tokio::time::timeout(REQUEST_TIMEOUT, answer(peer, &members)).await;
         });
         while peers.try_join_next().is_some() {}
     }

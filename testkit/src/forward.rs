@@ -1,5 +1,5 @@
 //! A forward proxy, as it stands between many machines and the web: `CONNECT` for what is encrypted, a whole URL in the first
-//! line for the rest (RFC 9110 §9.3.6, RFC 9112 §3.2.2). It knows hosts that nobody else knows.
+//! line for the rest (RFC 9110 §9.3.6, RFC 9112 §3.2.2). It resolves hosts that no resolver lists.
 
 use std::{
     collections::BTreeMap,
@@ -30,6 +30,24 @@ pub struct Forward {
     task: JoinHandle<()>,
 }
 
+/// Address to which requests for a host (`name:port`) go.
+#[derive(Debug, Clone, Copy)]
+pub struct Route<'a> {
+    /// The host with its port.
+    pub host: &'a str,
+    /// The address behind it.
+    pub address: SocketAddr,
+}
+
+/// User of a forward proxy.
+#[derive(Debug, Clone, Copy)]
+pub struct Login<'a> {
+    /// The user's name.
+    pub name: &'a str,
+    /// The password.
+    pub password: &'a str,
+}
+
 /// A request that was passed on, or a tunnel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Passed {
@@ -43,22 +61,22 @@ pub struct Passed {
 
 #[derive(Debug, Default)]
 struct State {
-    ways: BTreeMap<String, SocketAddr>,
+    routes: BTreeMap<String, SocketAddr>,
     credentials: Option<String>,
     passed: Mutex<Vec<Passed>>,
 }
 
 impl Forward {
-    /// Leads to these hosts (`name:port`) and to no other. With a user's name and password it serves nobody else.
+    /// Leads to these hosts (`name:port`) and to no other. With a user's name and password it serves no other user.
     ///
     /// # Errors
     /// When no port can be had.
-    pub async fn start(ways: &[(&str, SocketAddr)], user: Option<(&str, &str)>) -> io::Result<Self> {
+    pub async fn start(routes: &[Route<'_>], user: Option<Login<'_>>) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let ways = ways.iter().map(|(host, address)| ((*host).to_owned(), *address)).collect();
-        let credentials = user.map(|(name, password)| BASE64_STANDARD.encode(format!("{name}:{password}")));
-        let state = Arc::new(State { ways, credentials, passed: Mutex::default() });
+        let routes = routes.iter().map(|route| (route.host.to_owned(), route.address)).collect();
+        let credentials = user.map(|Login { name, password }| BASE64_STANDARD.encode(format!("{name}:{password}")));
+        let state = Arc::new(State { routes, credentials, passed: Mutex::default() });
         let task = accept(listener, Arc::clone(&state), serve);
         Ok(Self { address, state, task })
     }
@@ -93,7 +111,7 @@ async fn serve(mut client: TcpStream, state: Arc<State>) -> io::Result<()> {
     if state.credentials.is_some() && state.credentials.as_deref() != asked.credentials {
         return refuse(&mut client, "407 Proxy Authentication Required\r\nProxy-Authenticate: Basic").await;
     }
-    let Some(address) = state.ways.get(&asked.host) else { return refuse(&mut client, "502 Bad Gateway").await };
+    let Some(address) = state.routes.get(&asked.host) else { return refuse(&mut client, "502 Bad Gateway").await };
     let mut host = TcpStream::connect(address).await?;
     let entry = {
         let mut passed = state.passed();
@@ -172,7 +190,7 @@ impl<'a> Asked<'a> {
         Some(Self { method, host, path, fields, credentials })
     }
 
-    /// As the host itself is asked.
+    /// Returns the head of the request to the host itself.
     fn rewritten(&self) -> String {
         let fields: String = self.fields.iter().map(|field| format!("{field}\r\n")).collect();
         format!("{} {} HTTP/1.1\r\n{fields}Connection: close\r\n\r\n", self.method, self.path)

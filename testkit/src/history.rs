@@ -136,7 +136,7 @@ impl History {
         }
     }
 
-    /// It has ended.
+    /// Records that the client has ended.
     pub(crate) fn client_ended(&self, folder: &Path, args: &[&str], well: bool) {
         let mut record = self.record();
         let published = args.iter().find_map(|arg| record.published.get(*arg)).cloned();
@@ -175,8 +175,8 @@ const ABOUT_FILES: [&str; 4] = ["info", "metalink", "preheat", "replicas"];
 
 /// Returns the path that a download is written to.
 fn target(folder: &Path, args: &[&str], name: &str) -> PathBuf {
-    let told = args.windows(2).find(|pair| matches!(pair[0], "-o" | "--output")).map(|pair| folder.join(pair[1]));
-    match told {
+    let named = args.windows(2).find(|pair| matches!(pair[0], "-o" | "--output")).map(|pair| folder.join(pair[1]));
+    match named {
         Some(path) if !path.is_dir() => path,
         Some(path) => path.join(name),
         None => folder.join(name),

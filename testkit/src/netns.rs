@@ -176,7 +176,7 @@ impl Net {
         ip(&["-n", &switch, "link", "set", "test", "master", "lan", "up"])?;
         ip(&["link", "set", &cable, "up"])?;
         for attempt in 0..64 {
-            // Whoever gets the route has the addresses; it goes with the cable.
+            // The link that has the route has the addresses; the route goes with the cable.
             self.octet = u8::try_from(64 + (std::process::id() + count * 7 + attempt) % 180)?;
             let network = format!("{}/16", self.address(0, 0));
             if ip(&["route", "add", &network, "dev", &cable, "metric", "4096"]).is_ok() {
@@ -205,7 +205,7 @@ impl Net {
         Ok(())
     }
 
-    /// Between zones, each counted where it arrives.
+    /// Adds the routes between zones; packets are counted where they arrive.
     fn make_routes(&self) -> anyhow::Result<()> {
         for here in &self.zones {
             run(&here.router, "iptables", &["-N", "count"])?;

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Time limit until it listens.
-const START: Duration = Duration::from_secs(15);
+const START_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A running nginx; dropping it kills it.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl Nginx {
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true).spawn()?;
         let nginx = Self { _process: process, port, tls_port, folder };
         let listens = async || Ok(TcpStream::connect(("127.0.0.1", tls_port)).await.ok());
-        let started = eventually("nginx listens", START, listens).await;
+        let started = eventually("nginx listens", START_TIMEOUT, listens).await;
         started.with_context(|| std::fs::read_to_string(nginx.folder.path().join("error.log")).unwrap_or_default())?;
         Ok(nginx)
     }

@@ -22,10 +22,10 @@ use crate::netns::Host;
 mod failing;
 
 /// Time limit until a server listens; the machine may be busy with a build.
-const START: Duration = Duration::from_secs(30);
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time limit for a program to end after it was told to.
-const STOP: Duration = Duration::from_secs(45);
-const GLANCE: Duration = Duration::from_millis(10);
+const STOP_TIMEOUT: Duration = Duration::from_secs(45);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// Variables that programs take from the tests' own environment: where programs and temporary files are, and what is measured.
 const KEPT_VARIABLES: [&str; 5] = ["PATH", "TMPDIR", "LD_LIBRARY_PATH", "LLVM_PROFILE_FILE", "RUST_BACKTRACE"];
 
@@ -62,7 +62,7 @@ pub fn tool(program: impl AsRef<OsStr>) -> Command {
 /// Surroundings of a program: its host, and the faults the system injects.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Surroundings<'a> {
-    /// On which host; the test's own without one.
+    /// Host of the process; the test's own without one.
     pub host: Option<&'a Host>,
     /// System calls that fail from its start on.
     pub failing: Option<&'a Failing>,
@@ -107,7 +107,7 @@ impl Server {
         Self::start_in(Surroundings::default(), name, args, log).await
     }
 
-    /// As [`Self::start`], somewhere else or with failing system calls.
+    /// Starts a server as [`Self::start`] does, on another host or with failing system calls.
     ///
     /// # Errors
     /// When it ends or does not listen in time; the message holds its log.
@@ -122,7 +122,7 @@ impl Server {
         let mut command = surroundings.command(name)?;
         let mut child =
             command.args(args).stdout(Stdio::null()).stderr(file).spawn().with_context(|| name.to_owned())?;
-        let deadline = Instant::now() + START;
+        let deadline = Instant::now() + START_TIMEOUT;
         loop {
             let text = std::fs::read_to_string(log)?;
             let fresh = text.get(before..).unwrap_or_default();
@@ -139,7 +139,7 @@ impl Server {
                 bail!("{name} ended with {status}:\n{fresh}");
             }
             ensure!(Instant::now() < deadline, "{name} does not listen:\n{fresh}");
-            sleep(GLANCE).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -205,7 +205,7 @@ impl Server {
     /// # Errors
     /// When it does not end in time.
     pub async fn wait(&mut self) -> anyhow::Result<ExitStatus> {
-        Ok(timeout(STOP, self.child.wait()).await.context("it does not end")??)
+        Ok(timeout(STOP_TIMEOUT, self.child.wait()).await.context("it does not end")??)
     }
 
     /// Resident memory in bytes.
@@ -268,7 +268,7 @@ pub async fn eventually<T, F: Future<Output = anyhow::Result<Option<T>>>>(
             eprintln!("not within {limit:?}: {what}");
             bail!("not within {limit:?}: {what}");
         }
-        sleep(GLANCE).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 

@@ -31,8 +31,8 @@ const SCRIPT: &str = include_str!("rabbitmq/node.sh");
 /// Folders of the broker's scripts: Debian's, then those of the generic archive and the official image.
 const FOLDERS: [&str; 2] = ["/usr/lib/rabbitmq/bin", "/opt/rabbitmq/sbin"];
 /// A node takes 3 s on an idle machine; many at once on two cores take their time.
-const START: Duration = Duration::from_secs(120);
-const COMMAND: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running node, and all that belongs to it. Dropping it kills the node and removes its folder.
 #[derive(Debug)]
@@ -95,11 +95,12 @@ impl RabbitMq {
     /// # Errors
     /// The command failed (with what it said) or took longer than a minute.
     pub async fn ctl(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        let end = Instant::now() + START;
+        let end = Instant::now() + START_TIMEOUT;
         loop {
             let mut command = tokio::process::Command::from(self.command("rabbitmqctl"));
             command.args(["--quiet", "--node", &self.name()]).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
-            let output = time::timeout(COMMAND, command.output()).await.context("rabbitmqctl does not end")??;
+            let output =
+                time::timeout(COMMAND_TIMEOUT, command.output()).await.context("rabbitmqctl does not end")??;
             let (said, wrong) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
             // A node speaks AMQP a moment before it counts as started.
             if !output.status.success() && wrong.contains("app to be running") && Instant::now() < end {
@@ -147,7 +148,7 @@ impl RabbitMq {
     }
 
     async fn answers(&self) -> anyhow::Result<()> {
-        let end = Instant::now() + START;
+        let end = Instant::now() + START_TIMEOUT;
         while !speaks_amqp(self.ports.amqp).await {
             if Instant::now() > end {
                 bail!("RabbitMQ does not answer on port {}:\n{}", self.ports.amqp, self.log());

@@ -73,16 +73,25 @@ fn defined() -> BTreeMap<String, Vec<String>> {
     promises
 }
 
-/// Returns true if a file holds a function of this name as a test: under an attribute, or in `proptest!`.
+/// Returns true if a file holds a function of this name as a test that runs: its own attributes hold one of a test and no `ignore`.
 fn holds_test(text: &str, name: &str) -> bool {
-    let mut attributes = 0;
+    let (mut is_test, mut is_ignored) = (false, false);
     text.lines().map(str::trim_start).any(|line| {
-        if line.starts_with("#[") && line.contains("test") {
-            attributes += 1;
-        }
+        is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+        is_ignored |= line.starts_with("#[ignore");
         let function = line.strip_prefix("async ").unwrap_or(line);
-        attributes > 0 && function.strip_prefix("fn ").is_some_and(|rest| rest.split('(').next() == Some(name))
+        let Some(rest) = function.strip_prefix("fn ") else { return false };
+        let attributes = (std::mem::take(&mut is_test), std::mem::take(&mut is_ignored));
+        attributes == (true, false) && rest.split('(').next() == Some(name)
     })
+}
+
+#[test]
+fn only_a_function_under_its_own_attribute_is_a_test_and_an_ignored_one_is_none() {
+    let text = "#[test]\nfn shown() {}\nfn helper() {}\n#[tokio::test(start_paused = true)]\nasync fn later() {}\n#[test]\n\
+                #[ignore = \"slow\"]\nfn ignored() {}\n#[cfg(test)]\nfn setup() {}\n    #[test]\n    fn last() {}";
+    let tests = ["shown", "helper", "later", "ignored", "setup", "last"].map(|name| holds_test(text, name));
+    assert_eq!(tests, [true, false, true, false, false, true]);
 }
 
 #[test]

@@ -32,7 +32,7 @@ type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
 const MIB: u64 = 1 << 20;
 const SIZE: u64 = 96 * MIB;
-/// Of each server, in bytes per second.
+/// Rate of each server, in bytes per second.
 const RATE: u64 = 16 * MIB;
 const SERVERS: u64 = 3;
 /// 1 Mbit/s.

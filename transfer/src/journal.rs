@@ -104,11 +104,11 @@ pub(crate) fn is_journal(text: &[u8]) -> bool {
 /// The content of a journal, as far as it concerns the `.part` file beside it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum JournalHint {
-    /// These chunks of the same file were verified once.
+    /// Chunks of the same file that were verified once.
     Verified(ChunkSet),
     /// The bytes belong to another file.
     Foreign,
-    /// There is no journal, or an invalid one.
+    /// Absence of a valid journal.
     Unusable,
 }
 

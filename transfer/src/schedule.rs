@@ -111,7 +111,7 @@ pub struct Schedule {
     /// Bytes received since `last_verified` that may lead to a verified chunk, and when the last of them arrived.
     gained_since_verified: u64,
     last_gain: Duration,
-    /// Since `last_verified`, the positions of the bytes that each source gave of each chunk: the same once more, after the
+    /// Positions of the bytes that each source gave of each chunk since `last_verified`: the same once more, after the
     /// chunk had to begin anew, are no gain.
     given: BTreeMap<ChunkOfSource, ChunkSet>,
     /// Time of the last report that the sources will receive more chunks.

@@ -35,7 +35,7 @@ pub enum ChunkLayoutError {
     /// The chunk size is not the one that follows from the size.
     #[error("the chunk size of this file must be {}", counted(.expected.to_owned(), "byte"))]
     ChunkSize {
-        /// Only chunk size allowed for the size.
+        /// The only chunk size allowed for the size.
         expected: u64,
     },
 }

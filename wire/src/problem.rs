@@ -19,7 +19,7 @@ pub enum ProblemKind {
     BadTarget,
     /// A body ended early or was framed wrongly.
     BrokenBody,
-    /// Too many requests wait; a later one may be answered.
+    /// The queue of requests is full; a later one may be answered.
     Busy,
     /// Another content of the chunk is stored already.
     ChunkConflict,
@@ -49,7 +49,7 @@ pub enum ProblemKind {
     InvalidValue,
     /// The job has no more work.
     JobOver,
-    /// It is the last open admin account.
+    /// The account is the last open one of an admin.
     LastAdmin,
     /// A chunk does not fit the file's size and chunk size.
     Layout,
@@ -77,7 +77,7 @@ pub enum ProblemKind {
     NotUnknown,
     /// A precondition of the request does not hold.
     Precondition,
-    /// Too few replicas hold the content.
+    /// Fewer replicas hold the content than the quorum asks for.
     QuorumMissing,
     /// The file has no such range.
     Range,
@@ -95,11 +95,11 @@ pub enum ProblemKind {
     Taken,
     /// The address of the request is too long.
     TargetTooLong,
-    /// Too many log-ins failed.
+    /// The limit of failed log-ins is reached.
     Throttled,
     /// The request did not come in time.
     Timeout,
-    /// Too few file servers are live, have room and fit the policy.
+    /// Fewer file servers than needed are live, have room and fit the policy.
     TooFewServers,
     /// The body is too large.
     TooLarge,

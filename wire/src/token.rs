@@ -132,7 +132,7 @@ pub struct Grant {
     pub token_hash: Digest,
     /// Identifier of the token (UUIDv7), which may be logged.
     pub token_id: TokenId,
-    /// Only file that the token is valid for.
+    /// The only file that the token is valid for.
     pub file: FileId,
     /// Zones in which the token is valid; all zones when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

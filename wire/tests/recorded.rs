@@ -135,7 +135,7 @@ fn events_of_an_earlier_version_mean_what_they_meant() {
     assert!(!facts.contains(&EventPayload::Unknown));
 }
 
-/// Reads each request and writes it as it was; a member that nobody knows is refused, as it was meant to do something.
+/// Reads each request and writes it as it was; an unknown member is refused, as it was meant to do something.
 fn asks<T: Serialize + DeserializeOwned>(name: &str, values: &mut Recorded) {
     for value in values.remove(name).unwrap_or_else(|| panic!("{name} was not recorded")) {
         let read: T = serde_json::from_value(value.clone()).unwrap_or_else(|error| panic!("{name} {value}: {error}"));

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     broker::Broker,
     connection::{BrokerConnection, reply},
-    settle::{self, Answer},
+    settle::{self, Answer, TaggedVerdict},
     topology::{self, Side},
 };
 use crate::{
@@ -194,14 +194,14 @@ impl Session {
             .zip(readable)
             .map(|(delivery, readable)| {
                 let verdict = if readable { verdicts.next().unwrap_or(Verdict::Retry) } else { Verdict::DeadLetter };
-                (delivery, verdict)
+                JudgedDelivery { delivery, verdict }
             })
             .collect();
         self.settle(&judged).await
     }
 
-    async fn settle(&mut self, judged: &[(&Delivery, Verdict)]) -> Result<(), BusError> {
-        for (delivery, verdict) in judged {
+    async fn settle(&mut self, judged: &[JudgedDelivery<'_>]) -> Result<(), BusError> {
+        for JudgedDelivery { delivery, verdict } in judged {
             match verdict {
                 Verdict::Ack => {}
                 Verdict::Retry => {
@@ -212,7 +212,10 @@ impl Session {
             }
         }
         self.warn_dead_lettered();
-        let tags: Vec<_> = judged.iter().map(|(delivery, verdict)| (delivery.delivery_tag, *verdict)).collect();
+        let tags: Vec<_> = judged
+            .iter()
+            .map(|JudgedDelivery { delivery, verdict }| TaggedVerdict { tag: delivery.delivery_tag, verdict: *verdict })
+            .collect();
         let held: BTreeSet<_> = self.held.keys().copied().collect();
         for answer in settle::answers(&tags, &held) {
             match answer {
@@ -256,6 +259,12 @@ impl Session {
         let found = self.channel.queue_declare(self.queue.as_str().into(), topology::passive(), FieldTable::default());
         reply("probe", found).await.map(drop)
     }
+}
+
+/// Delivery with the handler's verdict.
+struct JudgedDelivery<'a> {
+    delivery: &'a Delivery,
+    verdict: Verdict,
 }
 
 /// Returns the number of earlier deliveries of a message, by the broker's count.

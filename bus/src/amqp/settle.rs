@@ -15,13 +15,20 @@ pub(super) enum Answer {
     Reject { tag: u64 },
 }
 
+/// Message of a batch with its verdict.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TaggedVerdict {
+    pub(super) tag: u64,
+    pub(super) verdict: Verdict,
+}
+
 /// Returns the answers for the messages that are not to be retried, in the order in which they must be sent.
 ///
 /// `batch` is in order of delivery tags. `held` are the tags that stay unsettled, the batch's own retries included. One `multiple`
 /// covers all acks before the first held tag; rejects are sent first, so that it covers acks only.
-pub(super) fn answers(batch: &[(u64, Verdict)], held: &BTreeSet<u64>) -> Vec<Answer> {
+pub(super) fn answers(batch: &[TaggedVerdict], held: &BTreeSet<u64>) -> Vec<Answer> {
     let barrier = held.first().copied().unwrap_or(u64::MAX);
-    let tagged = |wanted| batch.iter().filter(move |(_, verdict)| *verdict == wanted).map(|(tag, _)| *tag);
+    let tagged = |wanted| batch.iter().filter(move |message| message.verdict == wanted).map(|message| message.tag);
     let mut answers: Vec<_> = tagged(Verdict::DeadLetter).map(|tag| Answer::Reject { tag }).collect();
     let below = tagged(Verdict::Ack).filter(|tag| *tag < barrier).max();
     answers.extend(below.map(|tag| Answer::Ack { tag, multiple: true }));
@@ -44,7 +51,8 @@ mod tests {
 
     #[test]
     fn a_batch_of_acks_needs_one_answer() {
-        let batch = [(5, Verdict::Ack), (6, Verdict::DeadLetter), (7, Verdict::Ack)];
+        let batch = [(5, Verdict::Ack), (6, Verdict::DeadLetter), (7, Verdict::Ack)]
+            .map(|(tag, verdict)| TaggedVerdict { tag, verdict });
         let answer = answers(&batch, &BTreeSet::new());
         assert_eq!(answer, [Answer::Reject { tag: 6 }, Answer::Ack { tag: 7, multiple: true }]);
     }
@@ -65,12 +73,12 @@ mod tests {
         fn every_message_is_settled_once_and_as_its_verdict_says(batches in proptest::collection::vec(verdicts(), 1..5)) {
             let (mut held, mut next) = (BTreeSet::new(), 1);
             for verdicts in batches {
-                let batch: Vec<_> = verdicts.into_iter().zip(next..).map(|(verdict, tag)| (tag, verdict)).collect();
+                let batch: Vec<_> = verdicts.into_iter().zip(next..).map(|(verdict, tag)| TaggedVerdict { tag, verdict }).collect();
                 next += batch.len() as u64;
-                held.extend(batch.iter().filter(|(_, verdict)| *verdict == Verdict::Retry).map(|(tag, _)| *tag));
+                held.extend(batch.iter().filter(|message| message.verdict == Verdict::Retry).map(|message| message.tag));
                 // The broker's view: what is not settled yet.
-                let mut open: BTreeSet<_> = held.iter().copied().chain(batch.iter().map(|(tag, _)| *tag)).collect();
-                let of = |tag| batch.iter().find(|(other, _)| *other == tag).map(|(_, verdict)| *verdict);
+                let mut open: BTreeSet<_> = held.iter().copied().chain(batch.iter().map(|message| message.tag)).collect();
+                let of = |tag| batch.iter().find(|message| message.tag == tag).map(|message| message.verdict);
                 for answer in answers(&batch, &held) {
                     match answer {
                         Answer::Reject { tag } => {

@@ -28,7 +28,7 @@ pub struct Blob {
     id: FileId,
     layout: ChunkLayout,
     file: Arc<File>,
-    /// That of the open file: another one may lie under its name meanwhile.
+    /// Inode of the open file: another file may have taken its name meanwhile.
     inode: Option<Inode>,
     held: Mutex<Held>,
     /// Chunks being written: two writers of one chunk would verify one set of bytes and store another.

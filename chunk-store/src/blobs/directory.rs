@@ -24,7 +24,7 @@ mod space;
 /// Space that a new blob takes at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Allocation {
-    /// That of the whole file: no later write fails for lack of space.
+    /// Space of the whole file: no later write fails for lack of it.
     Full,
     /// None: only some chunks of the file are going to be stored.
     Sparse,

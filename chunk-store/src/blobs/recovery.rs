@@ -1,4 +1,4 @@
-//! After a start: brings the directory in step with the records. Every step of a write may have been the last one before a
+//! Brings the directory in step with the records after a start. Every step of a write may have been the last one before a
 //! crash.
 
 use std::{

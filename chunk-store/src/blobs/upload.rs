@@ -16,7 +16,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Receipt of an uploaded chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChunkReceipt {
-    /// This request stored it.
+    /// Chunk that this request stored.
     Stored,
     /// An earlier request stored it.
     AlreadyStored,

@@ -34,7 +34,7 @@ pub struct Representation {
     repr_digest: Option<HeaderValue>,
 }
 
-/// Every possible response.
+/// All possible responses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RangeResponse {
     /// 200 with all bytes.

@@ -1,4 +1,4 @@
-//! Chunks to verify because somebody received other bytes. Such a report is not believed: the chunk is read again. Bounded, as
+//! Chunks to verify because a reader received other bytes. Such a report is not trusted: the chunk is read again. Bounded, as
 //! it comes from outside: so many chunks wait, and each is verified once within a time.
 
 use std::{
@@ -31,9 +31,9 @@ pub struct ReportedChunk {
 pub enum ReportReceipt {
     /// The chunk will be verified.
     Queued,
-    /// It waits already, or was verified a moment ago.
+    /// Chunk that waits already, or was verified a moment ago.
     Recent,
-    /// Too many chunks wait.
+    /// Refusal: the queue of chunks is full.
     Busy,
 }
 

@@ -31,9 +31,9 @@ const FAILURE_PAUSE: Duration = Duration::from_secs(60);
 
 /// Result of a read-back.
 enum Outcome {
-    /// Every chunk has its digest; the SHA-256 is that of the whole file.
+    /// All chunks match their digests; the SHA-256 is that of the whole file.
     Intact(Digest),
-    /// These chunks are not what was received.
+    /// Chunks that differ from what was received.
     Corrupt(Vec<u32>),
     /// Bytes differed at first and matched when they were read again, so the SHA-256 is void.
     Unsteady,

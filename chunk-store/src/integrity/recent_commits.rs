@@ -1,4 +1,4 @@
-//! Files that were written lately. Whoever sent them waits for the report that they are complete, so their read-back is prompt.
+//! Files that were written lately. Their sender waits for the report that they are complete, so their read-back is prompt.
 
 use std::{
     collections::HashMap,

@@ -26,11 +26,11 @@ const BLOCK_BYTES: u64 = 1 << 20;
 /// Result of the verification of one chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChunkVerdict {
-    /// It has its digest.
+    /// Chunk that matches its digest.
     Intact,
-    /// It had not, and was withdrawn.
+    /// Chunk that did not match its digest and was withdrawn.
     Corrupt,
-    /// It is not stored, or not any more.
+    /// Chunk that is not stored, or not any more.
     NotHeld,
 }
 

@@ -22,7 +22,7 @@ const MAX_FAILED_PROBES: u32 = 2;
 /// State of a volume. What is stored on it is served in any state, unless the data folder was replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VolumeState {
-    /// It takes files in.
+    /// Volume that accepts files.
     Healthy,
     /// Less space is free than the reserve.
     LowSpace,

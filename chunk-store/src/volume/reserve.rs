@@ -5,9 +5,9 @@ use std::str::FromStr;
 /// The part of a volume that stays free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reserve {
-    /// In bytes.
+    /// Number of bytes.
     Bytes(u64),
-    /// In hundredths of the volume.
+    /// Hundredths of the volume.
     Percent(u8),
 }
 

@@ -32,7 +32,7 @@ pub struct OriginOptions {
     pub limits: OriginLimits,
 }
 
-/// Limits of direct downloads, whoever chose the URL.
+/// Limits of direct downloads, for URLs of the user and of a job alike.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Direct downloads")]
 pub struct OriginLimits {

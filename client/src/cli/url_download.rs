@@ -90,7 +90,7 @@ pub struct JobOptions {
     pub keep: bool,
 }
 
-/// Settings of downloads from origins, whoever chose the URL.
+/// Settings of downloads from origins, for URLs of the user and of a job alike.
 #[derive(Debug, Clone, Default, Args)]
 pub struct UrlSettings {
     /// Download URLs from their origins directly, without file servers

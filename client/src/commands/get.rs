@@ -6,10 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
 use info_client::UserClient;
-use tokio::sync::mpsc::Receiver;
 use transfer::{
     download::{DownloadError, DownloadPlan, Engine, Report, Settings},
-    progress::{Notice, Progress},
     sink::Destination,
 };
 use wire::{
@@ -25,7 +23,7 @@ use crate::{
     destination,
     exit::Exit,
     missing_chunks,
-    progress::{self, Display, ShownFile},
+    progress::{self, Display, ProgressFeed, ShownFile},
     sources, text,
 };
 
@@ -49,9 +47,9 @@ pub(super) async fn run(context: &Context, wanted: &FileDownload) -> anyhow::Res
         return to_standard_output(context, wanted).await;
     }
     let display = Display::choose(context.common.json, wanted.options.quiet);
-    let progress = Progress::new();
-    let seen = progress.0.clone();
-    match download(context, wanted, display, progress).await {
+    let feed = ProgressFeed::new();
+    let seen = feed.progress.clone();
+    match download(context, wanted, display, feed).await {
         Ok((destination, report)) => {
             progress::finish(display, &destination.path(), &report);
             Ok(Exit::Done)
@@ -78,7 +76,7 @@ async fn to_standard_output(context: &Context, get: &FileDownload) -> anyhow::Re
     standard_output::run(context, PublishedFile { details, manifest, directory, options, connections }).await
 }
 
-/// Downloads a file and shows `progress`, which the caller may read as well.
+/// Downloads a file and shows its progress, which the caller may read as well.
 ///
 /// # Errors
 /// Any failure before the file has its name, and [`DownloadError::Interrupted`]; verified chunks are kept for the next run.
@@ -86,9 +84,9 @@ pub async fn download(
     context: &Context,
     get: &FileDownload,
     display: Display,
-    progress: (Progress, Receiver<Notice>),
+    feed: ProgressFeed,
 ) -> anyhow::Result<(Destination, Report)> {
-    let (progress, notices) = progress;
+    let ProgressFeed { progress, notices } = feed;
     let info = context.info_server()?;
     let zone = context.common.zone.clone();
     let described = context.cancel.run_until_cancelled(describe(&info, get.file, zone.as_ref())).await;

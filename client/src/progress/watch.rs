@@ -20,18 +20,32 @@ use crate::{
     text,
 };
 
+/// Progress of a download and the notices about it.
+#[derive(Debug)]
+pub struct ProgressFeed {
+    /// Counters, which other tasks may read as well.
+    pub progress: Progress,
+    /// Notices for the user.
+    pub notices: Receiver<Notice>,
+}
+
+impl ProgressFeed {
+    /// Creates the feed of a download that has not begun.
+    #[expect(clippy::new_without_default, reason = "a feed that nothing reports to is no useful default")]
+    pub fn new() -> Self {
+        let (progress, notices) = Progress::new();
+        Self { progress, notices }
+    }
+}
+
 /// Shows a download until this future is dropped, which removes the bars.
 pub async fn watch(display: Display, file: ShownFile, progress: Progress, notices: Receiver<Notice>) -> Infallible {
-    show(display, (progress, notices), || (file.name.clone(), None)).await
+    show(display, ProgressFeed { progress, notices }, || (file.name.clone(), None)).await
 }
 
 /// Shows the download of a job's file until this future is dropped.
-pub(crate) async fn watch_job(
-    display: Display,
-    progress: (Progress, Receiver<Notice>),
-    job: impl Fn() -> JobInfo,
-) -> Infallible {
-    show(display, progress, || {
+pub(crate) async fn watch_job(display: Display, feed: ProgressFeed, job: impl Fn() -> JobInfo) -> Infallible {
+    show(display, feed, || {
         let job = job();
         (job.name.clone(), Some(job))
     })
@@ -39,12 +53,8 @@ pub(crate) async fn watch_job(
 }
 
 /// Shows a download. `current` returns the name of the file and the state of its job, both of which may change.
-async fn show(
-    display: Display,
-    progress: (Progress, Receiver<Notice>),
-    current: impl Fn() -> (FileName, Option<JobInfo>),
-) -> Infallible {
-    let (progress, mut notices) = progress;
+async fn show(display: Display, feed: ProgressFeed, current: impl Fn() -> (FileName, Option<JobInfo>)) -> Infallible {
+    let ProgressFeed { progress, mut notices } = feed;
     let mut bars = (display == Display::Bars).then(|| Bars::new(&current().0));
     let mut ticks = time::interval(display.interval());
     let mut gate = LineGate::new(Instant::now(), display.is_on_terminal());

@@ -37,7 +37,7 @@ use super::{
 use crate::{
     context::Context,
     destination,
-    progress::{self, Display, Reached, ShownFile},
+    progress::{self, Display, ProgressFeed, Reached, ShownFile},
     sources, text,
 };
 
@@ -75,7 +75,7 @@ pub(crate) async fn joint(
         has_begun: AtomicBool::new(has_begun),
     };
     let (monitor, seen) = (Arc::clone(&follower.monitor), progress.clone());
-    let shown = progress::watch_job(display, (progress, notices), move || monitor.view().job.clone());
+    let shown = progress::watch_job(display, ProgressFeed { progress, notices }, move || monitor.view().job.clone());
     let outcome = tokio::select! {
         outcome = download.run() => outcome,
         never = shown => match never {},

@@ -161,9 +161,9 @@ async fn follow_events(monitor: Arc<JobMonitor>) {
 
 /// End of an event stream.
 enum StreamEnd {
-    /// It brought events and ended or broke off.
+    /// Stream that brought events and ended or broke off.
     AfterEvents,
-    /// It ended without an event.
+    /// Stream that ended without an event.
     AtOnce,
     /// Nothing arrived, or nothing more: a proxy collects what the info-server sends.
     HeldBack,

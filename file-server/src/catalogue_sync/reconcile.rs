@@ -62,7 +62,7 @@ enum Progress {
     Some,
     /// Questions are open, and none was settled.
     None,
-    /// There are no questions.
+    /// No question is left.
     Done,
 }
 

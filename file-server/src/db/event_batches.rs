@@ -30,7 +30,7 @@ pub(crate) struct Cursors {
 /// Change of the epoch that a batch brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EpochChange {
-    /// This data folder follows a catalogue for the first time.
+    /// First epoch of a data folder that followed no catalogue before.
     First,
     /// The catalogue was restored or replaced.
     Replaced,

@@ -3,7 +3,7 @@
 use database::migrations::{self, Embedded};
 use sqlx::migrate::Migrator;
 
-/// Every file of `migrations/file-server`, in ascending order.
+/// All files of `migrations/file-server`, in ascending order.
 const EMBEDDED_MIGRATIONS: [Embedded; 4] = database::embedded![
     "file-server":
     "0001_initial",

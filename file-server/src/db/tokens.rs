@@ -12,9 +12,9 @@ use super::{Database, DatabaseError, Durability, to_sql};
 /// Status of a token on record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TokenStatus {
-    /// It was issued and grants this.
+    /// Issued token, with its grant.
     Granted(Grant),
-    /// It was revoked.
+    /// Revoked token.
     Revoked,
 }
 

@@ -11,13 +11,13 @@ use crate::db::event_batches::Cursors;
 /// Position of an event relative to a cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EventPosition {
-    /// It is the next one of its stream.
+    /// Next event of its stream.
     Next,
-    /// It was applied before.
+    /// Event that was applied before.
     Applied,
     /// An earlier one is missing, or it is of another epoch: the log must be read first.
     Gap,
-    /// It belongs to a stream of other servers.
+    /// Event of a stream for other servers.
     Foreign,
 }
 

@@ -46,10 +46,10 @@ const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("private, no-store, 
 pub(super) struct ConditionParameters {
     /// The bytes that are wanted (RFC 9110 §14.2), up to 100 ranges.
     range: Option<String>,
-    /// Only if the file is one of these.
+    /// Entity tags of which the file must have one.
     #[param(rename = "if-match")]
     if_match: Option<String>,
-    /// Only if the file is none of these.
+    /// Entity tags of which the file must have none.
     #[param(rename = "if-none-match")]
     if_none_match: Option<String>,
     /// The range only if the file is this one, else all of it.

@@ -35,9 +35,9 @@ const PERMIT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Result of the look-up of a token.
 #[derive(Debug, Clone)]
 pub(crate) enum TokenLookup {
-    /// It was issued and grants this.
+    /// Issued token, with its grant.
     Granted(Arc<Grant>),
-    /// It was revoked, or never issued.
+    /// Token that was revoked, or never issued.
     Refused,
 }
 
@@ -55,7 +55,7 @@ pub(crate) enum Undecidable {
 enum Miss {
     /// The info-server has no such token.
     Unknown,
-    /// It is not known whether the token was issued.
+    /// No information about the token could be had.
     Undecidable(Undecidable),
 }
 

@@ -18,7 +18,7 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 pub enum PublicUrl {
     /// The address of this machine from which the info-server is reached.
     Auto,
-    /// This URL.
+    /// The URL of the setting.
     Named(Url),
 }
 
@@ -42,7 +42,7 @@ impl fmt::Display for PublicUrl {
 /// Source of the address that heartbeats report.
 #[derive(Debug, Clone)]
 pub(crate) enum AdvertisedAddress {
-    /// Always this.
+    /// Constant address.
     Fixed(Url),
     /// The local end of the route to the info-server, and this port.
     Towards {

@@ -71,7 +71,7 @@ impl UrlFetcher {
         Ok(())
     }
 
-    /// After a start: goes on with the jobs of which chunks are stored, and reconciles their files.
+    /// Resumes, after a start, the jobs of which chunks are stored, and reconciles their files.
     async fn resume_jobs(&self) -> Result<(), DatabaseError> {
         for JobFile { file, job } in self.state.db.job_files().await? {
             self.state.db.question_file(file).await?;

@@ -48,7 +48,7 @@ const MAX_REPEATED_REPORTS: u32 = 3;
 /// Outcome of the work under a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LeaseOutcome {
-    /// Every chunk is fetched and reported.
+    /// All chunks are fetched and reported.
     Finished,
     /// Another worker has what is left of the span.
     Stale,
@@ -99,7 +99,7 @@ struct LeaseWorker {
     reporting: FuturesUnordered<BoxFuture<'static, ReportOutcome>>,
     /// Chunks that count here.
     done: BTreeMap<u32, Digest>,
-    /// Those of them that the info-server has not acknowledged.
+    /// The part of `done` that the info-server has not acknowledged.
     unreported: BTreeMap<u32, Digest>,
     failed: Option<SpanFailure>,
     /// The failure of a connection that the origin refused while it served others.

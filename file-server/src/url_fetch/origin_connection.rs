@@ -30,7 +30,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(300);
 pub(super) enum FetchedChunk {
     /// Its bytes are written; it counts once they are synced.
     Written { n: u32, chunk: WrittenChunk },
-    /// It was hashed and not kept, or was stored another way meanwhile.
+    /// Chunk that was hashed and not kept, or was stored another way meanwhile.
     Hashed { n: u32, digest: Digest },
 }
 
@@ -73,7 +73,7 @@ enum CurrentChunk {
         hasher: Hasher,
         left: u64,
     },
-    /// It was stored another way: its bytes are passed over.
+    /// Chunk that was stored another way: its bytes are passed over.
     Skipped {
         left: u64,
     },

@@ -22,7 +22,7 @@ pub(super) struct SpanQueue {
 
 #[derive(Debug)]
 struct State {
-    /// Not handed out yet.
+    /// Chunks that are not handed out yet.
     waiting: VecDeque<Range<u32>>,
     end: u32,
     /// Chunks that are not finished, handed out or not.

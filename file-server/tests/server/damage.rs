@@ -90,7 +90,7 @@ async fn two_blobs_with_swapped_names_are_found_by_a_scrub_though_both_are_open(
     first.stop().await;
 }
 
-/// Reports a chunk to a server, as somebody who received wrong bytes.
+/// Reports a chunk to a server, as a client that received wrong bytes.
 async fn report(node: &Node, file: FileId, n: u32, token: &wire::token::Token) -> StatusCode {
     let url = format!("{}/v1/files/{file}/chunks/{n}/verify", node.url);
     node.client.post(url).bearer_auth(token.expose()).send().await.unwrap().status()

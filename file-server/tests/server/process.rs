@@ -29,7 +29,7 @@ impl Drop for Program {
     }
 }
 
-/// The program without the settings of whoever runs the tests.
+/// The program without the settings of the user who runs the tests.
 fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ddm-file-server"));
     command.env_clear().envs(["PATH", "TMPDIR"].iter().filter_map(|name| Some((name, std::env::var_os(name)?))));

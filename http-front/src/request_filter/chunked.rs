@@ -6,15 +6,15 @@ const MAX_LINE_SIZE: usize = 4096;
 /// Position in a chunked body. hyper decodes the bytes; this state machine only finds the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ChunkedBody {
-    /// In the line that begins with a chunk's size.
+    /// Position in the line that begins with a chunk's size.
     Size(SizeLine),
-    /// In a chunk's data, with this many bytes left.
+    /// Position in a chunk's data, with this many bytes left.
     Data(u64),
-    /// In the CR LF after a chunk's data; `true` after the CR.
+    /// Position in the CR LF after a chunk's data; `true` after the CR.
     DataEnd(bool),
-    /// In the trailers.
+    /// Position in the trailers.
     Trailers { length: usize, at: TrailerPosition },
-    /// Behind the body.
+    /// Position after the body.
     End,
 }
 

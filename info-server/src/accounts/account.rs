@@ -55,9 +55,9 @@ pub enum ChangeOutcome {
         /// Set if its sessions were ended: its tokens must not outlive them.
         sessions_ended: bool,
     },
-    /// There is no account of this name.
+    /// No account has this name.
     Unknown,
-    /// It is the last open admin account: without it the server could not be administered.
+    /// Refusal for the last open admin account: without it the server could not be administered.
     LastAdmin,
 }
 

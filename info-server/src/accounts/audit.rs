@@ -41,7 +41,7 @@ pub enum AuditKind {
     ChunksLost,
     /// A URL was asked for, to be fetched together; about the job.
     JobCreated,
-    /// That request was withdrawn; about the job.
+    /// A request for a URL was withdrawn; about the job.
     JobCancelled,
     /// A worker reported wrong digests and was excluded; about the file server.
     #[serde(rename = "worker-convicted")]

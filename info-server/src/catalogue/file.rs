@@ -57,9 +57,9 @@ pub struct Content {
 pub enum CatalogueStatus {
     /// The server may keep it.
     Wanted,
-    /// It was deleted, or the server was released from it.
+    /// File that was deleted, or from which the server was released.
     Unwanted,
-    /// There is no such file.
+    /// File that the catalogue does not list.
     Unknown,
 }
 

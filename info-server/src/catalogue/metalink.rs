@@ -37,28 +37,35 @@ impl Metalink<'_> {
     }
 
     fn file(&self, xml: &mut Writer<Vec<u8>>) -> io::Result<()> {
-        text(xml, "size", &[], &self.size.to_string())?;
+        text(xml, "size", None, &self.size.to_string())?;
         if let Some(sha256) = self.sha256 {
-            text(xml, "hash", &[("type", "sha-256")], &sha256.to_string())?;
+            text(xml, "hash", Some(Attribute { name: "type", value: "sha-256" }), &sha256.to_string())?;
         }
         if !self.digests.is_empty() {
             let length = self.chunk_size.to_string();
             let pieces = xml.create_element("pieces").with_attribute(("type", "sha-256"));
             pieces.with_attribute(("length", length.as_str())).write_inner_content(|xml| {
-                self.digests.iter().try_for_each(|digest| text(xml, "hash", &[], &digest.to_string()))
+                self.digests.iter().try_for_each(|digest| text(xml, "hash", None, &digest.to_string()))
             })?;
         }
         for source in self.sources {
             // 1 is the highest (RFC 5854 §4.2.16.1), and that of the requester's own zone.
             let priority = (u32::from(source.cost) + 1).to_string();
-            text(xml, "url", &[("priority", priority.as_str())], source.url.as_str())?;
+            text(xml, "url", Some(Attribute { name: "priority", value: &priority }), source.url.as_str())?;
         }
         Ok(())
     }
 }
 
-fn text(xml: &mut Writer<Vec<u8>>, name: &str, attributes: &[(&str, &str)], content: &str) -> io::Result<()> {
-    let element = xml.create_element(name).with_attributes(attributes.iter().copied());
+#[derive(Clone, Copy)]
+struct Attribute<'a> {
+    name: &'a str,
+    value: &'a str,
+}
+
+fn text(xml: &mut Writer<Vec<u8>>, name: &str, attribute: Option<Attribute<'_>>, content: &str) -> io::Result<()> {
+    let attribute = attribute.map(|Attribute { name, value }| (name, value));
+    let element = xml.create_element(name).with_attributes(attribute);
     element.write_text_content(BytesText::new(content)).map(drop)
 }
 

@@ -23,7 +23,7 @@ pub struct FileQuery<'a> {
 /// The way in which names are compared with a part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NameFilter<'a> {
-    /// Every name.
+    /// All names.
     All,
     /// A phrase of the index of names.
     Phrase(String),

@@ -284,7 +284,7 @@ pub(crate) async fn mark_deleting(write: &mut Write, id: FileId) -> sqlx::Result
     Ok(done.rows_affected() == 1)
 }
 
-/// As [`mark_deleting`], for an upload that was announced before `before`; false if it is published or was removed meanwhile.
+/// Marks an upload that was announced before `before`, as [`mark_deleting`]; false if it is published or was removed meanwhile.
 ///
 /// # Errors
 /// The database's.

@@ -94,7 +94,7 @@ fn replace(path: &Path, content: &[u8]) -> anyhow::Result<()> {
 mod tests {
     use super::*;
 
-    /// From RabbitMQ's documentation of `rabbit_password_hashing_sha256`.
+    /// Example of RabbitMQ's documentation of `rabbit_password_hashing_sha256`.
     #[test]
     fn a_password_is_hashed_as_rabbitmq_does() {
         assert_eq!(

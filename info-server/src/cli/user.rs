@@ -65,7 +65,7 @@ pub enum UserCommand {
 /// # Errors
 /// A folder on which no server ever worked, unless `--init` is given; a name or a password that is not allowed, and the database's.
 pub async fn run(command: UserCommand, config: &Config) -> anyhow::Result<()> {
-    let database = if config.place.init {
+    let database = if config.storage.init {
         // The first account may be older than the first start.
         config.prepare_data_folder(true)?;
         config.database()

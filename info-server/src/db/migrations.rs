@@ -3,7 +3,7 @@
 use database::migrations::{self, Embedded};
 use sqlx::migrate::Migrator;
 
-/// Every file of `migrations/info-server`, in ascending order.
+/// All files of `migrations/info-server`, in ascending order.
 const EMBEDDED_MIGRATIONS: [Embedded; 15] = database::embedded![
     "info-server":
     "0001_initial",

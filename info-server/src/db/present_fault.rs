@@ -26,7 +26,7 @@ impl Database {
         }
     }
 
-    /// While there is a fault, writes something; a success ends the fault.
+    /// Writes something while a fault is present; a success ends the fault.
     ///
     /// # Errors
     /// The fault that goes on.

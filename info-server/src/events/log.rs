@@ -5,9 +5,9 @@ use tokio::sync::watch;
 /// The newest committed events.
 #[derive(Debug, Clone)]
 pub struct EventLog {
-    /// Of all streams.
+    /// Newest sequence number of all streams.
     newest: watch::Sender<u64>,
-    /// Of the stream for all servers, some moments later.
+    /// Newest sequence number of the stream for all servers, some moments later.
     newest_broadcast: watch::Sender<u64>,
 }
 

@@ -23,7 +23,7 @@ pub struct Candidate {
     pub full: bool,
     /// Bytes that it can still store.
     pub free: u64,
-    /// Those of them that no replica on its way will take.
+    /// Part of `free` that no replica on its way will take.
     pub room: u64,
     /// Number of replicas on their way there.
     pub in_flight: u32,

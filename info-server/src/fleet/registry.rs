@@ -37,7 +37,7 @@ pub fn check_repair_after(repair_after: Duration) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every enrolled server.
+/// All enrolled servers.
 #[derive(Debug, Default)]
 pub struct Registry {
     servers: BTreeMap<ServerId, Entry>,
@@ -85,7 +85,7 @@ pub enum Admission {
     /// Another process of this identity is live, and cannot be asked whether it is gone: it keeps its place until its
     /// lease ends.
     Second,
-    /// Neither the join secret nor this server's token.
+    /// Secret that is neither the join secret nor this server's token.
     Unknown,
     /// The join secret, but the id belongs to a server with another token, or no token was named.
     Taken,

@@ -1,6 +1,6 @@
 //! Addresses in the header of a proxy: `X-Forwarded-For` and its like, and `Forwarded` (RFC 7239). Pure.
 //!
-//! A header is read from its end: a proxy appends, so only what stands left of a trusted proxy's own part may be anybody's. Nothing that
+//! A header is read from its end: a proxy appends, so only what stands left of a trusted proxy's own part may be forged. Nothing that
 //! a client sends can change how the parts to the right of it are read.
 
 use std::net::{IpAddr, SocketAddr};

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     error::StorageFailure,
-    metrics::registry::{Metrics, Outcomes},
+    metrics::registry::{Metrics, OutcomeName, Outcomes},
     state::State,
 };
 
@@ -156,19 +156,24 @@ pub(crate) fn router(state: Arc<State>) -> Router {
 type Routes = UtoipaMethodRouter<Arc<State>>;
 
 fn counted_logins(metrics: &Metrics, routes: Routes) -> Routes {
-    use StatusCode as S;
-    const NAMES: [(S, &str); 3] =
-        [(S::CREATED, "done"), (S::UNAUTHORIZED, "refused"), (S::TOO_MANY_REQUESTS, "throttled")];
+    const NAMES: [OutcomeName; 3] = [
+        OutcomeName { status: StatusCode::CREATED, name: "done" },
+        OutcomeName { status: StatusCode::UNAUTHORIZED, name: "refused" },
+        OutcomeName { status: StatusCode::TOO_MANY_REQUESTS, name: "throttled" },
+    ];
     counted(&metrics.logins, &NAMES, routes)
 }
 
 fn counted_introspections(metrics: &Metrics, routes: Routes) -> Routes {
-    const NAMES: [(StatusCode, &str); 2] = [(StatusCode::OK, "found"), (StatusCode::NOT_FOUND, "unknown")];
+    const NAMES: [OutcomeName; 2] = [
+        OutcomeName { status: StatusCode::OK, name: "found" },
+        OutcomeName { status: StatusCode::NOT_FOUND, name: "unknown" },
+    ];
     counted(&metrics.introspections, &NAMES, routes)
 }
 
 /// Counts answers where they leave, so that no way out of a handler is forgotten.
-fn counted(outcomes: &Outcomes, names: &'static [(StatusCode, &'static str)], routes: Routes) -> Routes {
+fn counted(outcomes: &Outcomes, names: &'static [OutcomeName], routes: Routes) -> Routes {
     let outcomes = outcomes.clone();
     let count = map_response(move |response: Response| {
         outcomes.count(&response, names);

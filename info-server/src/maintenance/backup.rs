@@ -26,7 +26,7 @@ use crate::{
 /// Suffixes of the files that SQLite keeps beside a database.
 const SIDE_FILES: [&str; 3] = ["-wal", "-shm", "-journal"];
 
-/// Those that hold a part of a database that was not closed.
+/// Suffixes of the side files that hold a part of a database that was not closed.
 const LOGS: [&str; 2] = ["-wal", "-journal"];
 
 const TAKEN: &str = "is there already: choose another name, or remove it";
@@ -59,8 +59,8 @@ pub async fn back_up(path: &Path, config: &Config) -> anyhow::Result<()> {
 /// # Errors
 /// When a server runs there, when a catalogue is there that is not to be replaced, and what is wrong with the backup; nothing is changed then.
 pub async fn restore(path: &Path, replace: bool, config: &Config) -> anyhow::Result<()> {
-    let (data, database) = (&config.place.data, config.database());
-    // Whoever restores a backup means this folder.
+    let (data, database) = (&config.storage.data, config.database());
+    // The operator who restores a backup means this folder.
     config.prepare_data_folder(true)?;
     let _lock = FolderLock::acquire(data)?;
     let stands = database.try_exists()?;

@@ -31,15 +31,22 @@ pub(crate) struct StateLabel {
     pub(crate) state: &'static str,
 }
 
+/// Name of an outcome in the metrics.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OutcomeName {
+    pub(crate) status: StatusCode,
+    pub(crate) name: &'static str,
+}
+
 /// Requests of one kind, by outcome.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Outcomes(Family<OutcomeLabel, Counter>);
 
 impl Outcomes {
     /// Counts an answer, by the first of `names` whose status it has.
-    pub(crate) fn count(&self, response: &Response, names: &[(StatusCode, &'static str)]) {
-        let named = names.iter().find(|(status, _)| *status == response.status());
-        let outcome = named.map_or("failed", |(_, name)| *name);
+    pub(crate) fn count(&self, response: &Response, names: &[OutcomeName]) {
+        let named = names.iter().find(|outcome| outcome.status == response.status());
+        let outcome = named.map_or("failed", |outcome| outcome.name);
         self.0.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 }
@@ -51,7 +58,7 @@ pub(crate) struct Exposition {
     pub(crate) text: Arc<str>,
 }
 
-/// Every metric of the server.
+/// All metrics of the server.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     pub(crate) registry: Registry,

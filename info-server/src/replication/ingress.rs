@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(ingress(file, &all), Some(&ids[1]));
         all[2].live_for = SETTLING_TIME * 2;
         assert_eq!(ingress(file, &all), Some(&ids[2]));
-        // Of those that have been there for long, the number decides, whoever came first.
+        // Of those that have been there for long, the number decides, not the order of arrival.
         let settled = candidates(&ids, &[(true, true, false, true); 3]);
         all.iter_mut().zip(2..).for_each(|(candidate, times)| candidate.live_for = SETTLING_TIME * times);
         assert_eq!(ingress(file, &all), ingress(file, &settled));

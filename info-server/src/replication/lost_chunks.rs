@@ -11,15 +11,15 @@ use crate::{
         store::audit,
     },
     catalogue,
-    db::Write,
+    db::{self, Write},
 };
 
 /// Chunks of a file that no server holds any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LostChunks {
-    /// Those on record.
+    /// Chunks on record.
     pub(crate) recorded: ChunkSet,
-    /// Those that the reports of all servers give now.
+    /// Chunks that the reports of all servers give now.
     pub(crate) found: ChunkSet,
 }
 
@@ -27,7 +27,7 @@ pub(crate) struct LostChunks {
 ///
 /// # Errors
 /// The database's.
-pub(crate) async fn record(write: &mut Write, file: FileId, lost: &LostChunks, now: Timestamp) -> sqlx::Result<()> {
+pub(crate) async fn record(write: &mut Write, file: FileId, lost: &LostChunks, now: Timestamp) -> db::Result<()> {
     catalogue::store::set_lost_chunks(write, file, &lost.found).await?;
     let detail = json!({ "lost": lost.found, "before": lost.recorded });
     let entry = AuditEntry::new(AuditKind::ChunksLost).about(file).with(detail);

@@ -24,7 +24,8 @@ pub async fn remove_file(write: &mut Write, id: FileId, now: Timestamp) -> db::R
     announce(write, id, now).await.map(Some)
 }
 
-/// As [`remove_file`], for an upload that was announced before `before`. A file that was published meanwhile is left alone.
+/// Removes an upload that was announced before `before`, as [`remove_file`] does. A file that was published meanwhile is left
+/// alone.
 ///
 /// # Errors
 /// The database's.

@@ -19,9 +19,9 @@ pub enum AccountChanged {
         /// The newest event, if tokens were revoked.
         newest: Option<u64>,
     },
-    /// There is no account of this name.
+    /// No account has this name.
     Unknown,
-    /// It is the last open admin account: without it the server could not be administered.
+    /// Refusal for the last open admin account: without it the server could not be administered.
     LastAdmin,
 }
 

@@ -27,7 +27,7 @@ impl Cluster {
         self.client_failing(args, None)
     }
 
-    /// As [`Self::client`], with its system calls recorded in `trace`, see [`crate::power_cut`].
+    /// Returns the command of [`Self::client`], with its system calls recorded in `trace`, see [`crate::power_cut`].
     ///
     /// # Errors
     /// When it is not built.
@@ -36,7 +36,7 @@ impl Cluster {
         self.client_in(args, Surroundings { before: &before, ..Surroundings::default() })
     }
 
-    /// As [`Self::client`], with system calls that fail from the start on.
+    /// Returns the command of [`Self::client`], with system calls that fail from the start on.
     ///
     /// # Errors
     /// When it is not built.

@@ -79,7 +79,7 @@ impl Cluster {
         self.restart_server_failing(n, None).await
     }
 
-    /// As [`Self::restart_server`], with system calls that fail from the start on.
+    /// Restarts a file server as [`Self::restart_server`] does, with system calls that fail from the start on.
     ///
     /// # Errors
     /// When it does not start.

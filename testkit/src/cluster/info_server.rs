@@ -23,7 +23,7 @@ impl Cluster {
         self.restart_info_failing(None).await
     }
 
-    /// As [`Self::restart_info`], with system calls that fail from the start on.
+    /// Restarts the info-server as [`Self::restart_info`] does, with system calls that fail from the start on.
     ///
     /// # Errors
     /// When it does not start.

@@ -4,37 +4,49 @@ use std::{collections::BTreeSet, path::Path};
 
 use crate::PASSWORD;
 
-/// The beginnings of lines' tails that tell of a fault of our own, in lower case.
+/// Words of a log line that report a fault of our own, in lower case.
 const FAULTS: [&str; 3] = ["panicked at", "internal error", "a request failed"];
 /// Prefixes of tokens.
 const TOKENS: [&str; 4] = ["ddms_", "ddmd_", "ddmu_", "ddmv_"];
 const TOKEN_LEN: usize = 40;
 
-/// Name and text of every log.
-pub(super) fn read(folder: &Path) -> Vec<(String, String)> {
+/// Log of one program.
+#[derive(Debug)]
+pub(super) struct Log {
+    name: String,
+    text: String,
+}
+
+/// Reads every log of a folder.
+pub(super) fn read(folder: &Path) -> Vec<Log> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let logs = entries.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "log"));
     logs.map(|entry| {
         let text = std::fs::read(entry.path()).unwrap_or_default();
-        (entry.file_name().to_string_lossy().into_owned(), String::from_utf8_lossy(&text).into_owned())
+        Log {
+            name: entry.file_name().to_string_lossy().into_owned(),
+            text: String::from_utf8_lossy(&text).into_owned(),
+        }
     })
     .collect()
 }
 
-pub(super) fn internal_errors(logs: &[(String, String)]) -> Vec<String> {
-    let told = |line: &str| {
+pub(super) fn internal_errors(logs: &[Log]) -> Vec<String> {
+    let is_fault = |line: &str| {
         let line = line.to_lowercase();
         FAULTS.iter().any(|fault| line.contains(fault))
     };
     logs.iter()
-        .flat_map(|(name, text)| text.lines().filter(|line| told(line)).map(move |line| format!("{name}: {line}")))
+        .flat_map(|Log { name, text }| {
+            text.lines().filter(|line| is_fault(line)).map(move |line| format!("{name}: {line}"))
+        })
         .collect()
 }
 
-/// Returns the secrets found, by their first characters, and the tokens that no one issued.
-pub(super) fn secrets(logs: &[(String, String)], known: &BTreeSet<String>) -> Vec<String> {
+/// Returns the secrets found, by their first characters, and the tokens that the test did not issue.
+pub(super) fn secrets(logs: &[Log], known: &BTreeSet<String>) -> Vec<String> {
     let mut found = Vec::new();
-    for (name, text) in logs {
+    for Log { name, text } in logs {
         let known = known.iter().map(String::as_str).chain([PASSWORD]);
         found.extend(known.filter(|secret| text.contains(secret)).map(|secret| hint(name, secret)));
         for prefix in TOKENS {
@@ -58,7 +70,7 @@ mod tests {
 
     #[test]
     fn faults_and_secrets_are_found_and_plain_lines_are_not() {
-        let log = |text: &str| vec![("x.log".to_owned(), text.to_owned())];
+        let log = |text: &str| vec![Log { name: "x.log".to_owned(), text: text.to_owned() }];
         let token = wire::token::Token::generate(wire::token::TokenKind::Upload);
         assert_eq!(internal_errors(&log("thread 'main' panicked at src/main.rs:1\nfine")).len(), 1);
         assert_eq!(internal_errors(&log("ERROR a request failed: disk I/O error")).len(), 1);

@@ -13,14 +13,14 @@ use crate::{digest, process::Server};
 /// than all else.
 pub(super) const MAX_HASHED: u64 = 1 << 30;
 
-/// For one answer. What does not answer is not judged: it was killed, paused or cut off on purpose.
-const ANSWER: Duration = Duration::from_secs(5);
+/// Time limit for one answer. A server that does not answer is not judged: it was killed, paused or cut off on purpose.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time limit for a revocation to arrive.
-const REVOKED: Duration = Duration::from_secs(10);
+const REVOCATION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time limit for a replica that was spoiled or lost to be complete again.
-const MENDED: Duration = Duration::from_secs(20);
+const REPAIR_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time limit for a killed process to be gone.
-const GONE: Duration = Duration::from_secs(10);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A cluster at its end.
 pub(crate) struct Remains<'a> {
@@ -32,7 +32,7 @@ pub(crate) struct Remains<'a> {
 }
 
 impl Remains<'_> {
-    /// The digest that the catalogue lists for a file, or what it says instead; `None` when nobody answers.
+    /// The digest that the catalogue lists for a file, or its state instead; `None` without an answer.
     pub(super) fn listed(&self, id: &str) -> anyhow::Result<Option<String>> {
         let Some(info) = self.info.filter(|info| info.runs()) else { return Ok(None) };
         let url = format!("http://{}/v1/files/{id}?grant=false", info.address());
@@ -51,7 +51,7 @@ impl Remains<'_> {
     /// Counts the disks that hold a whole file. Waits while running servers may still repair up to `enough`.
     pub(super) fn disks_with(&self, id: &str, wanted: &str, enough: usize) -> anyhow::Result<usize> {
         let mending = self.info.is_some_and(Server::runs) && self.servers.iter().flatten().any(|server| server.runs());
-        let deadline = Instant::now() + if mending { MENDED } else { Duration::ZERO };
+        let deadline = Instant::now() + if mending { REPAIR_TIMEOUT } else { Duration::ZERO };
         loop {
             let disks = disks_with(self.folder, id, wanted)?;
             if disks >= enough || Instant::now() >= deadline {
@@ -66,7 +66,7 @@ impl Remains<'_> {
         let mut serving = Vec::new();
         for server in self.servers.iter().flatten().filter(|server| server.runs()) {
             let url = format!("http://{}/v1/files/{file}/content", server.address());
-            let deadline = Instant::now() + REVOKED;
+            let deadline = Instant::now() + REVOCATION_TIMEOUT;
             // Not the body: the status is enough.
             while ask(&url, token, false)?.is_some_and(|(status, _)| status.is_success()) {
                 if Instant::now() > deadline {
@@ -84,7 +84,7 @@ impl Remains<'_> {
 fn ask(url: &str, bearer: &str, whole: bool) -> anyhow::Result<Option<(StatusCode, Vec<u8>)>> {
     let asking = || -> anyhow::Result<_> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let client = reqwest::Client::builder().no_proxy().timeout(ANSWER).build()?;
+        let client = reqwest::Client::builder().no_proxy().timeout(ANSWER_TIMEOUT).build()?;
         let asked = async {
             let answer = client.get(url).bearer_auth(bearer).send().await.ok()?;
             let status = answer.status();
@@ -97,7 +97,7 @@ fn ask(url: &str, bearer: &str, whole: bool) -> anyhow::Result<Option<(StatusCod
         .map_err(|_| anyhow::anyhow!("a question ended in a panic"))?
 }
 
-/// In how many file servers' folders a blob of this content stands.
+/// Counts the file servers whose folders hold a blob of this content.
 fn disks_with(folder: &Path, id: &str, wanted: &str) -> anyhow::Result<usize> {
     let mut disks = 0;
     for entry in std::fs::read_dir(folder)? {
@@ -131,7 +131,7 @@ pub(super) fn sha256(path: &Path) -> anyhow::Result<String> {
 
 /// The processes of a cluster that outlive it. All that it started were killed just before.
 pub(crate) fn leftovers(folder: &Path) -> Vec<String> {
-    let deadline = Instant::now() + GONE;
+    let deadline = Instant::now() + EXIT_TIMEOUT;
     loop {
         let left = running_in(folder);
         if left.is_empty() || Instant::now() > deadline {

@@ -16,7 +16,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Nothing comes and nothing goes, and nobody is told.
+    /// Drops all packets without a notice to either end.
     pub const CUT: Self = Self { rate: None, loss_percent: 0, lose_incoming: true, lose_outgoing: true };
 }
 

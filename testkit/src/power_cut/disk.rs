@@ -43,9 +43,9 @@ type Names = BTreeMap<PathBuf, Node>;
 #[derive(Debug, Clone, Default)]
 struct Content {
     synced: Vec<u8>,
-    /// With the number of the call, and whether the call has ended.
+    /// Changes after the last sync, each with the number of its call; true once the call has ended.
     open: Vec<(usize, Bytes, bool)>,
-    /// As a reader sees it now.
+    /// Length that a reader sees now.
     len: u64,
 }
 
@@ -71,7 +71,7 @@ struct Naming {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Disk {
     contents: Vec<Content>,
-    /// As the program sees them.
+    /// Names that the program sees.
     now: Names,
     synced: Names,
     open: Vec<Naming>,

@@ -37,7 +37,7 @@ pub(super) enum Change {
         to: PathBuf,
     },
     Remove(PathBuf),
-    /// Without a place: at the end.
+    /// Bytes written at an offset; at the end of the file without one.
     Write {
         path: PathBuf,
         at: Option<u64>,

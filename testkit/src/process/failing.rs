@@ -10,18 +10,18 @@ use tokio::{
     time::timeout,
 };
 
-const ATTACH: Duration = Duration::from_secs(20);
+const ATTACH_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Injected failures: the calls, their error, and their occurrences. Each thread counts its own calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failing {
     /// Names of calls with commas between, such as [`Self::SYNCS`].
     pub calls: &'static str,
-    /// Such as `EIO` or `ENOSPC`; `EIO:delay_enter=15000000` comes after so many microseconds.
+    /// Name of the error, such as `EIO` or `ENOSPC`; `EIO:delay_enter=15000000` comes after so many microseconds.
     pub error: &'static str,
     /// Occurrences that fail: `3` the third, `3+` the third and all later ones, `1+2` every other one.
     pub when: String,
-    /// Only calls that have to do with this file or folder.
+    /// File or folder whose calls fail; all calls without one.
     pub path: Option<PathBuf>,
 }
 
@@ -33,7 +33,7 @@ impl Failing {
     /// System calls that give a file its name.
     pub const RENAMES: &str = "rename,renameat,renameat2,link,linkat";
 
-    /// These calls fail, whatever the file.
+    /// Creates failures of these calls, whatever the file.
     pub fn new(calls: &'static str, error: &'static str, when: &str) -> Self {
         Self { calls, error, when: when.to_owned(), path: None }
     }
@@ -64,7 +64,8 @@ impl Failing {
         strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = strace.spawn().context("strace is needed: run ./test, or apt-get install strace")?;
         let mut said = BufReader::new(child.stderr.take().context("its words")?).lines();
-        let line = timeout(ATTACH, said.next_line()).await.context("strace does not attach")??.unwrap_or_default();
+        let line =
+            timeout(ATTACH_TIMEOUT, said.next_line()).await.context("strace does not attach")??.unwrap_or_default();
         ensure!(line.contains("attached"), "strace cannot attach: {line}");
         // What it says later must not block it.
         tokio::spawn(async move { while let Ok(Some(_)) = said.next_line().await {} });
@@ -85,7 +86,7 @@ impl Attached {
         if let Some(pid) = self.0.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?)) {
             kill_process(pid, Signal::TERM)?;
         }
-        timeout(ATTACH, self.0.wait()).await.context("strace does not end")??;
+        timeout(ATTACH_TIMEOUT, self.0.wait()).await.context("strace does not end")??;
         Ok(())
     }
 }

@@ -15,9 +15,9 @@ use tokio::{sync::watch, time::Instant};
 /// One direction of every connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
-    /// From the clients to the server.
+    /// Traffic from the clients to the server.
     Up,
-    /// From the server to the clients.
+    /// Traffic from the server to the clients.
     Down,
 }
 
@@ -41,7 +41,7 @@ pub struct LinkShape {
     pub hole: Option<u64>,
 }
 
-/// Both directions, and whether there is a connection at all.
+/// Conditions of both directions, and of the connection as a whole.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct NetworkConditions {
     pub(super) up: LinkShape,

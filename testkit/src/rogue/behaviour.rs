@@ -11,12 +11,12 @@ pub enum Behaviour {
     Honest,
     /// The lowest bit of every `every`-th byte of the file is wrong.
     FlipBit {
-        /// In bytes of the file.
+        /// Distance of two wrong bytes, in bytes of the file.
         every: u64,
     },
     /// Closes the connection in order after this many bytes of the body.
     Truncate {
-        /// In bytes of one body.
+        /// Bytes of one body that are sent before.
         after: u64,
     },
     /// Wrong bytes. A body that begins at a chunk's start ends in order one byte before the chunk's end; another one goes to
@@ -31,12 +31,12 @@ pub enum Behaviour {
     },
     /// Resets the connection after this many bytes of the body.
     Reset {
-        /// In bytes of one body.
+        /// Bytes of one body that are sent before.
         after: u64,
     },
     /// Sends nothing more after this many bytes of the body, and keeps the connection open.
     Stall {
-        /// In bytes of one body.
+        /// Bytes of one body that are sent before.
         after: u64,
     },
     /// All connections together get this many bytes per second.
@@ -54,7 +54,7 @@ pub enum Behaviour {
     Endless,
     /// 302 to this address.
     Redirect(Url),
-    /// This status, without any byte of the file.
+    /// A status without any byte of the file.
     Status {
         /// The status.
         code: u16,
@@ -90,7 +90,7 @@ pub enum Behaviour {
     Interim,
     /// A head of this many bytes.
     Head {
-        /// In bytes.
+        /// Bytes in the head.
         size: u64,
     },
     /// The right answer, one byte after this pause, then the next.

@@ -1,4 +1,4 @@
-//! An info-server that lies: answers what a test says, whatever was asked.
+//! A faulty info-server: it sends the answers of a test's script, whatever the request.
 
 use std::{
     collections::BTreeMap,
@@ -19,9 +19,9 @@ use crate::accept::accept;
 /// Statement that the faulty catalogue returns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ScriptedAnswer {
-    /// This status and this JSON text.
+    /// A status and a JSON text.
     Json(u16, String),
-    /// 200, and this text over and over, for as long as somebody listens.
+    /// Status 200 and this text, repeated until the client disconnects.
     Endless(String),
     /// Nothing at all.
     Silence,
@@ -33,27 +33,27 @@ pub enum ScriptedAnswer {
 #[derive(Debug)]
 pub struct RogueInfoServer {
     address: SocketAddr,
-    told: Arc<Told>,
+    script: Arc<Script>,
     task: JoinHandle<()>,
 }
 
 #[derive(Debug, Default)]
-struct Told {
-    sayings: Mutex<BTreeMap<String, ScriptedAnswer>>,
-    heard: Mutex<Vec<String>>,
+struct Script {
+    answers: Mutex<BTreeMap<String, ScriptedAnswer>>,
+    requests: Mutex<Vec<String>>,
 }
 
 impl RogueInfoServer {
-    /// Starts on a free port of the loopback; whatever it was not told is 404.
+    /// Starts on a free port of the loopback; a path without a script is 404.
     ///
     /// # Errors
     /// When no port can be had.
     pub async fn start() -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
-        let told = Arc::new(Told::default());
-        let task = accept(listener, Arc::clone(&told), answer);
-        Ok(Self { address, told, task })
+        let script = Arc::new(Script::default());
+        let task = accept(listener, Arc::clone(&script), answer);
+        Ok(Self { address, script, task })
     }
 
     /// Its base address.
@@ -61,14 +61,14 @@ impl RogueInfoServer {
         format!("http://{}", self.address)
     }
 
-    /// Answers so to requests for `path` from now on, whatever their method and query.
-    pub fn say(&self, path: &str, saying: ScriptedAnswer) {
-        self.told.sayings.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), saying);
+    /// Sets the answer to requests for `path` from now on, whatever their method and query.
+    pub fn respond(&self, path: &str, answer: ScriptedAnswer) {
+        self.script.answers.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), answer);
     }
 
-    /// The method and path of every request so far.
-    pub fn heard(&self) -> Vec<String> {
-        self.told.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Returns the method and path of every request so far.
+    pub fn requests(&self) -> Vec<String> {
+        self.script.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -79,14 +79,14 @@ impl Drop for RogueInfoServer {
 }
 
 /// Answers one request, and closes.
-async fn answer(mut stream: TcpStream, told: Arc<Told>) -> io::Result<()> {
+async fn answer(mut stream: TcpStream, script: Arc<Script>) -> io::Result<()> {
     let Some(head) = read_head(&mut stream).await? else { return Ok(()) };
     let line = head.lines().next().unwrap_or_default();
     let (method, target) = line.split_once(' ').unwrap_or_default();
     let path = target.split([' ', '?']).next().unwrap_or_default();
-    told.heard.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{method} {path}"));
-    let saying = told.sayings.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
-    match saying {
+    script.requests.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{method} {path}"));
+    let answer = script.answers.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
+    match answer {
         None => {
             let problem = r#"{"type":"about:blank","title":"There is no such file","status":404}"#;
             json(&mut stream, 404, problem).await

@@ -132,7 +132,7 @@ async fn the_client_keeps_its_login_to_itself_and_forgets_it_at_logout() -> anyh
     Ok(())
 }
 
-/// Requests as anybody, with or without a token.
+/// Sends a request with or without a token.
 async fn ask(cluster: &Cluster, method: Method, path: &str, token: &str, body: Value) -> anyhow::Result<StatusCode> {
     let request = cluster.http.request(method, format!("{}{path}", cluster.info_url())).bearer_auth(token);
     let request = if body.is_null() { request } else { request.json(&body) };

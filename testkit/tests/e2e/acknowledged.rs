@@ -103,7 +103,7 @@ async fn events_wait_until_a_broker_has_confirmed_them() -> anyhow::Result<()> {
     for _ in 0..5 {
         cluster.details(&id).await?;
     }
-    // Long enough for whoever takes them for sent.
+    // Long enough for a program that takes them for sent.
     for _ in 0..10 {
         let waiting = waiting().await?;
         assert!(waiting >= 10, "5 grants for 2 zones without a broker, and {waiting} of them wait");

@@ -206,7 +206,7 @@ async fn a_file_that_was_removed_after_the_backup_is_not_counted_where_it_no_lon
     assert!(said.contains(&kept.context("the catalogue that was there is kept")?), "{said}");
     cluster.restart_info().await?;
     cluster.token = cluster.log_in(ddm_testkit::cluster::ADMIN).await?;
-    eventually("nobody is said to hold it", STEP_TIMEOUT, async || {
+    eventually("no server is listed as a holder", STEP_TIMEOUT, async || {
         Ok((cluster.get(&format!("/v1/files/{id}?grant=false")).await?["live_replicas"] == 0).then_some(()))
     })
     .await?;
@@ -232,8 +232,9 @@ async fn what_is_no_sound_backup_is_refused_and_changes_nothing() -> anyhow::Res
     {
         std::fs::write(cluster.path(name), content)?;
         let path = cluster.path(name).display().to_string();
-        let told = cluster.operate("ddm-info-server", "restored", &["restore", &path]).await.unwrap_err().to_string();
-        assert!(told.contains(name), "{name}: {told}");
+        let refusal =
+            cluster.operate("ddm-info-server", "restored", &["restore", &path]).await.unwrap_err().to_string();
+        assert!(refusal.contains(name), "{name}: {refusal}");
         assert!(!names(&cluster.path("restored"))?.iter().any(|name| name.starts_with("catalogue")), "{name}");
     }
     std::fs::write(cluster.path("backup.sqlite-wal"), b"x")?;

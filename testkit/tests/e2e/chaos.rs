@@ -41,7 +41,7 @@ enum Evil {
 struct Fixture {
     cluster: Cluster,
     broker: RabbitMq,
-    /// Between the file servers and the broker.
+    /// Proxy between the file servers and the broker.
     line: Proxy,
 }
 

@@ -1,4 +1,4 @@
-//! Promises of the short commands: they end at a signal, wait as long as they were told to, and overwrite nothing.
+//! Promises of the short commands: they end at a signal, wait as long as their option says, and overwrite nothing.
 
 use std::{fs, os::unix::fs::symlink, path::Path, process::Stdio, time::Duration};
 
@@ -23,7 +23,7 @@ use crate::{
 const AT_ONCE: Duration = Duration::from_secs(2);
 const STATUS_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The client in a folder of its own, for an info-server that says what it is told.
+/// The client in a folder of its own, for an info-server with scripted answers.
 fn client(home: &Path, info_server: &RogueInfoServer, failing: Option<&Failing>) -> anyhow::Result<Command> {
     let mut client = Surroundings { failing, ..Surroundings::default() }.command("ddm-client")?;
     client.current_dir(home).env("HOME", home).args(["--info", &info_server.url()]);
@@ -59,7 +59,7 @@ async fn a_command_that_an_info_server_keeps_waiting_ends_at_a_signal() -> anyho
     let about = |rest: &str| format!("/v1/files/{file}{rest}");
     let paths = ["/v1/files", "/v1/servers", "/v1/sessions", "/v1/jobs", "/v1/servers/fs-1/drain"].map(str::to_owned);
     for path in paths.into_iter().chain(["", "/metalink", "/replicas", "/preheat"].map(about)) {
-        info_server.say(&path, ScriptedAnswer::Silence);
+        info_server.respond(&path, ScriptedAnswer::Silence);
     }
     let commands: [&[&str]; 11] = [
         &["list"],
@@ -78,12 +78,9 @@ async fn a_command_that_an_info_server_keeps_waiting_ends_at_a_signal() -> anyho
         let signal = [Signal::INT, Signal::TERM, Signal::HUP][n % 3];
         let mut child = client(home.path(), &info_server, None)?.args(args).spawn()?;
         // What comes with a body, the last of them, is never heard to its end.
-        let asked =
-            eventually(
-                "it asks",
-                STATUS_TIMEOUT,
-                async || Ok((info_server.heard().len() > n || n == 10).then_some(())),
-            );
+        let asked = eventually("it asks", STATUS_TIMEOUT, async || {
+            Ok((info_server.requests().len() > n || n == 10).then_some(()))
+        });
         asked.await.with_context(|| args.join(" "))?;
         handles(pid(&child)?, signal).await?;
         assert_eq!(interrupted(&mut child, signal).await.with_context(|| args.join(" "))?, Some(3), "{args:?}");
@@ -128,8 +125,9 @@ async fn a_login_that_is_interrupted_at_its_password_leaves_the_terminal_as_it_w
         let mut terminal = Terminal::open(&format!("sh {}", script.display()), home.path())?;
         terminal.sees("Password for a@example.org").await?;
         let screen = terminal.screen();
-        let told = screen.split("process ").nth(1).and_then(|rest| rest.split('.').next()).context("a process id")?;
-        let process = Pid::from_raw(told.parse()?).context("a process id")?;
+        let printed =
+            screen.split("process ").nth(1).and_then(|rest| rest.split('.').next()).context("a process id")?;
+        let process = Pid::from_raw(printed.parse()?).context("a process id")?;
         hides_keys(&mut terminal).await?;
         match signal {
             Some(signal) => kill_process(process, signal)?,
@@ -149,12 +147,12 @@ async fn a_drain_that_is_waited_for_survives_an_info_server_that_is_away_for_a_w
     let (info_server, home) = (RogueInfoServer::start().await?, tempfile::tempdir()?);
     let status = |files: u64| {
         let left = json!({ "server": "fs-1", "draining": true, "files": files, "bytes": files, "stuck": 0 });
-        info_server.say("/v1/servers/fs-1/drain", ScriptedAnswer::Json(200, left.to_string()));
+        info_server.respond("/v1/servers/fs-1/drain", ScriptedAnswer::Json(200, left.to_string()));
     };
     let asked = async |times: usize| {
-        let already = info_server.heard().len();
+        let already = info_server.requests().len();
         eventually("it asks again", STATUS_TIMEOUT, async || {
-            Ok((info_server.heard().len() >= already + times).then_some(()))
+            Ok((info_server.requests().len() >= already + times).then_some(()))
         })
         .await
     };
@@ -162,7 +160,7 @@ async fn a_drain_that_is_waited_for_survives_an_info_server_that_is_away_for_a_w
     let child = client(home.path(), &info_server, None)?.args(["--json", "drain", "fs-1", "--wait=1m"]).spawn()?;
     asked(2).await?;
     // What a proxy says while the info-server is being started again.
-    info_server.say("/v1/servers/fs-1/drain", ScriptedAnswer::Json(502, "\"Bad gateway\"".to_owned()));
+    info_server.respond("/v1/servers/fs-1/drain", ScriptedAnswer::Json(502, "\"Bad gateway\"".to_owned()));
     asked(2).await?;
     status(0);
     let output = finish(child).await?;
@@ -172,19 +170,19 @@ async fn a_drain_that_is_waited_for_survives_an_info_server_that_is_away_for_a_w
     let output = finish(child).await?;
     assert_eq!(String::from_utf8_lossy(&output.stdout), "fs-1 is drained: it can be stopped.\n");
 
-    // A refusal stays one, and the limit is one whoever is away.
+    // A refusal stays one, and the limit is one whichever server is away.
     status(2);
     let child = client(home.path(), &info_server, None)?.args(["drain", "fs-1", "--wait=1m"]).spawn()?;
     asked(2).await?;
     let refusal = json!({ "type": "about:blank", "title": "For admins", "status": 403 });
-    info_server.say("/v1/servers/fs-1/drain", ScriptedAnswer::Json(403, refusal.to_string()));
+    info_server.respond("/v1/servers/fs-1/drain", ScriptedAnswer::Json(403, refusal.to_string()));
     let output = finish(child).await?;
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output).contains("For admins"), "{}", said(&output));
     status(2);
     let child = client(home.path(), &info_server, None)?.args(["drain", "fs-1", "--wait=2s"]).spawn()?;
     asked(1).await?;
-    info_server.say("/v1/servers/fs-1/drain", ScriptedAnswer::Json(502, "\"Bad gateway\"".to_owned()));
+    info_server.respond("/v1/servers/fs-1/drain", ScriptedAnswer::Json(502, "\"Bad gateway\"".to_owned()));
     let output = finish(child).await?;
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output).contains("after 2.00s") && said(&output).contains("502"), "{}", said(&output));
@@ -195,7 +193,7 @@ async fn a_drain_that_is_waited_for_survives_an_info_server_that_is_away_for_a_w
 async fn a_metalink_is_written_whole_and_over_nothing_that_is_there() -> anyhow::Result<()> {
     let (info_server, home, file) = (RogueInfoServer::start().await?, tempfile::tempdir()?, FileId::new().to_string());
     let document = "<?xml version=\"1.0\"?>\n<metalink/>\n";
-    info_server.say(&format!("/v1/files/{file}/metalink"), ScriptedAnswer::Json(200, document.to_owned()));
+    info_server.respond(&format!("/v1/files/{file}/metalink"), ScriptedAnswer::Json(200, document.to_owned()));
     let write = async |args: &[&str], failing: Option<&Failing>| {
         finish(client(home.path(), &info_server, failing)?.args(["metalink", &file]).args(args).spawn()?).await
     };

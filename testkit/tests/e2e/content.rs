@@ -56,7 +56,7 @@ pub(crate) fn event(output: &Output, kind: &str) -> anyhow::Result<Value> {
 }
 
 /// Returns true if the client reported such an event about a server.
-pub(crate) fn told(output: &Output, kind: &str, server: &str) -> anyhow::Result<bool> {
+pub(crate) fn has_event(output: &Output, kind: &str, server: &str) -> anyhow::Result<bool> {
     Ok(events(output)?.iter().any(|event| event["event"] == kind && event.to_string().contains(server)))
 }
 

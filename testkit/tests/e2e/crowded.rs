@@ -16,7 +16,7 @@ use crate::content::{MIB, event, file, number, sha256};
 /// Real processes, all of one zone; the others only beat.
 const REAL: usize = 8;
 const ALL: usize = 100;
-/// So many files leave out a given server with a probability of one in ten million.
+/// Number of files that leave out a given server with a probability of one in ten million.
 const FILES: usize = 600;
 
 #[tokio::test]

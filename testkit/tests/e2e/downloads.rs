@@ -77,7 +77,7 @@ async fn several_chunks_are_in_flight_at_once_and_several_at_each_server() -> an
     assert_eq!(sha256(&cluster.path("got.bin"))?, sha256(&path)?);
     for server in &cluster.servers {
         assert!(number(&source(&done, &server.id)?["bytes"]) >= 4 * MIB, "{done}");
-        // Heartbeats go the other way; nobody but the client is connected here.
+        // Heartbeats go the other way; only the client is connected here.
         assert!(server.proxy.as_ref().unwrap().most_open() >= 3);
     }
     Ok(())

@@ -9,7 +9,7 @@ use ddm_testkit::{
 };
 use serde_json::Value;
 
-use crate::content::{MIB, event, file, number, sha256, source, told};
+use crate::content::{MIB, event, file, has_event, number, sha256, source};
 
 const RATE: u32 = 8 << 20;
 const SIZE: u64 = 40 * MIB;
@@ -45,7 +45,7 @@ async fn a_server_that_alters_bytes_is_named_and_its_bytes_never_stand_in_the_fi
     proxy(&cluster, 0).spoil(Fault::Flip(NonZeroU64::new(3 * MIB).unwrap()));
     let (output, done) = download(&cluster, &id, &digest).await?;
     let faulty = &cluster.servers[0].id;
-    assert!(told(&output, "wrong-bytes", faulty)?, "{done}");
+    assert!(has_event(&output, "wrong-bytes", faulty)?, "{done}");
     assert_eq!(source(&done, faulty)?["outcome"]["state"], "dropped", "{done}");
     Ok(())
 }
@@ -90,7 +90,7 @@ async fn a_server_killed_midway_costs_no_byte_and_the_switch_is_reported() -> an
     let output = finish(client).await?;
     let done = event(&output, "done")?;
     assert_eq!(sha256(&cluster.path("got.bin"))?, digest);
-    assert!(told(&output, "source-lost", &cluster.servers[0].id)?);
+    assert!(has_event(&output, "source-lost", &cluster.servers[0].id)?);
     assert!(number(&done["report"]["switches"]) > 0, "{done}");
     assert!(number(&done["report"]["wasted"]) <= (SIZE / 50).max(2 * MIB) + 8 * MIB, "{done}");
     Ok(())

@@ -20,7 +20,7 @@ mod ranges;
 mod waits;
 
 /// A hang ends a test after this long.
-const HANG: Duration = Duration::from_secs(60);
+const HANG_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// One file server, so that there are two listeners.
 async fn pair(args: &[&str]) -> anyhow::Result<Cluster> {
@@ -29,7 +29,7 @@ async fn pair(args: &[&str]) -> anyhow::Result<Cluster> {
     Cluster::start(&plan).await
 }
 
-/// Both listeners, by name.
+/// Returns both listeners, by name.
 fn listeners(cluster: &Cluster) -> anyhow::Result<[(&'static str, SocketAddr); 2]> {
     let info = cluster.info.as_ref().context("an info-server")?.address();
     let file_server = cluster.servers[0].process.as_ref().context("a file server")?.address();
@@ -70,8 +70,10 @@ async fn ask(address: SocketAddr, bytes: &[u8]) -> anyhow::Result<Vec<Answer>> {
     let (mut reading, mut writing) = TcpStream::connect(address).await?.into_split();
     let mut came = Vec::new();
     // The server may answer, and close, before it has taken everything.
-    let (_, read) =
-        tokio::join!(timeout(HANG, writing.write_all(bytes)), timeout(HANG, reading.read_to_end(&mut came)));
+    let (_, read) = tokio::join!(
+        timeout(HANG_TIMEOUT, writing.write_all(bytes)),
+        timeout(HANG_TIMEOUT, reading.read_to_end(&mut came))
+    );
     let read = read.with_context(|| format!("not closed after {:?}", String::from_utf8_lossy(&came)))?;
     if let Err(error) = read {
         ensure!(!came.is_empty(), "nothing came: {error}");

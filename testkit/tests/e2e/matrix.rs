@@ -81,7 +81,7 @@ fn body(route: &Route) -> Option<Value> {
             json!({ "name": "y.bin", "size": 0, "chunk_size": 1 << 20, "sha256": "0".repeat(64), "chunks": [] })
         }
         "commit_file" => json!({ "sha256": "0".repeat(64), "chunks": [] }),
-        // No address that anybody is sent to.
+        // No address that a client is sent to.
         "create_job" => json!({ "url": "http://127.0.0.1:9/x" }),
         "put_job_progress" => json!({ "runs": [] }),
         "create_token" | "change_user" | "change_policy" | "report_lease" => json!({}),
@@ -100,9 +100,9 @@ fn body(route: &Route) -> Option<Value> {
 }
 
 /// Answer to a request: its status, the fields that describe its subject, and the body.
-type Said = (StatusCode, BTreeMap<String, String>, Vec<u8>);
+type Answer = (StatusCode, BTreeMap<String, String>, Vec<u8>);
 
-async fn say(cluster: &Cluster, url: &str, route: &Route, names: &Names, token: &Bearer) -> anyhow::Result<Said> {
+async fn send(cluster: &Cluster, url: &str, route: &Route, names: &Names, token: &Bearer) -> anyhow::Result<Answer> {
     let request = cluster.http.request(route.method.clone(), format!("{url}{}", names.path(route)));
     let request = token.text.iter().fold(request, |request, text| request.bearer_auth(text));
     let request = if route.gate.operation == "put_chunk" {
@@ -113,8 +113,8 @@ async fn say(cluster: &Cluster, url: &str, route: &Route, names: &Names, token: 
     };
     let answer = request.send().await.with_context(|| route.path.clone())?;
     let status = answer.status();
-    let told = |name: &header::HeaderName| *name != header::DATE && name.as_str() != "traceparent";
-    let head = answer.headers().iter().filter(|(name, _)| told(name));
+    let is_kept = |name: &header::HeaderName| *name != header::DATE && name.as_str() != "traceparent";
+    let head = answer.headers().iter().filter(|(name, _)| is_kept(name));
     let head = head.map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
     let head = head.collect();
     Ok((status, head, answer.bytes().await?.to_vec()))
@@ -170,8 +170,8 @@ impl Fixture {
         for route in routes(&self.cluster, url, gates).await?.iter().filter(|route| !route.gate.kinds.is_empty()) {
             for (what, token) in self.wrong(route.gate, listener) {
                 let token = Bearer { what, text: (!token.is_empty()).then(|| token.to_owned()) };
-                let there = say(&self.cluster, url, route, &self.real, &token).await?;
-                let not_there = say(&self.cluster, url, route, &self.made_up, &token).await?;
+                let there = send(&self.cluster, url, route, &self.real, &token).await?;
+                let not_there = send(&self.cluster, url, route, &self.made_up, &token).await?;
                 let about = format!("{} {} with {what}", route.method, route.path);
                 let question = Asked { listener, operation: route.gate.operation, token: what };
                 answers.note(question, there.0, &there.2);
@@ -198,7 +198,8 @@ impl Fixture {
         Ok(asked)
     }
 
-    /// That the right tokens do open: else everything would be refused for another reason. What ends something is left out.
+    /// Checks that the right tokens do open: else everything would be refused for another reason. Operations that end something
+    /// are left out.
     async fn opens(
         &self,
         url: &str,
@@ -218,7 +219,7 @@ impl Fixture {
                 };
                 // Only its publisher and an admin fix what a file is.
                 let token = if route.gate.operation == "commit_file" { &self.session["admin"] } else { token };
-                let said = say(&self.cluster, url, &route, &self.real, &bearer("the right one", token)).await?;
+                let said = send(&self.cluster, url, &route, &self.real, &bearer("the right one", token)).await?;
                 let shut = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN];
                 let text = String::from_utf8_lossy(&said.2).into_owned();
                 let right = if *kind == "session" { route.gate.role } else { *kind };

@@ -21,7 +21,7 @@ use crate::{
 const RATE: u32 = 4 << 20;
 const SIZE: u64 = 32 * MIB;
 /// Time limit for a fresh download to work after healing.
-const HEALED: Duration = Duration::from_secs(10);
+const HEALING_LIMIT: Duration = Duration::from_secs(10);
 
 /// A file on servers in these zones, each behind a proxy; its id and digest.
 async fn fixture(zones: &[&'static str], size: u64) -> anyhow::Result<(Cluster, String, String)> {
@@ -194,12 +194,12 @@ async fn a_zone_cut_off_from_the_info_server_tries_at_most_twice_a_second_and_co
     assert_eq!(honoured(&cluster, &details).await?, plan.zones.len());
     proxy.cut(false);
     let healed = Instant::now();
-    eventually("a fresh download works", HEALED, async || {
+    eventually("a fresh download works", HEALING_LIMIT, async || {
         let output = cluster.run_client(&["--json", "-f", "-o", "got.bin", "--wait", "2s", &id]).await?;
         Ok(output.status.success().then_some(()))
     })
     .await?;
-    assert!(healed.elapsed() <= HEALED, "{:?}", healed.elapsed());
+    assert!(healed.elapsed() <= HEALING_LIMIT, "{:?}", healed.elapsed());
     assert!(tries <= 2.0, "{tries} tries a second and server");
     Ok(())
 }
@@ -212,8 +212,8 @@ async fn a_client_tries_servers_that_refuse_at_most_twice_a_second_each() -> any
         cluster.proxy(n)?.cut(true);
     }
     let wait = window(Duration::from_secs(8), Duration::from_secs(60));
-    let (started, told) = (Instant::now(), format!("{}s", wait.as_secs()));
-    let output = cluster.run_client(&["--json", "-o", "got.bin", "--wait", &told, &id]).await?;
+    let (started, limit) = (Instant::now(), format!("{}s", wait.as_secs()));
+    let output = cluster.run_client(&["--json", "-o", "got.bin", "--wait", &limit, &id]).await?;
     assert_eq!(output.status.code(), Some(1));
     let seconds = started.elapsed().as_secs_f64();
     for (n, before) in before.into_iter().enumerate() {
@@ -255,7 +255,7 @@ async fn lost_packets_cost_time_only() -> anyhow::Result<()> {
         assert!(took <= Duration::from_secs(seconds), "{loss_percent} %: {took:?}");
     }
     link.heal()?;
-    assert!(download(&cluster, &id, &digest).await? <= HEALED);
+    assert!(download(&cluster, &id, &digest).await? <= HEALING_LIMIT);
     Ok(())
 }
 
@@ -281,7 +281,7 @@ async fn a_zone_cut_off_midway_costs_time_only_and_is_used_again_when_it_is_back
 
     net.link("us")?.heal()?;
     let far = &cluster.servers[1].id;
-    eventually("the far zone gives again", HEALED, async || {
+    eventually("the far zone gives again", HEALING_LIMIT, async || {
         let output = cluster.run_client(&["--json", "-f", "--zone", "us", "-o", "got.bin", &id]).await?;
         let done = event(&output, "done")?;
         Ok(source(&done, far).is_ok_and(|source| number(&source["bytes"]) > 0).then_some(()))

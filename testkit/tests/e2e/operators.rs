@@ -134,11 +134,11 @@ async fn one_trace_leads_through_the_logs_of_all_that_worked_for_a_download() ->
     let trace = event(&got, "start")?["trace"].as_str().context("a trace")?.to_owned();
     let done = event(&got, "done")?;
     assert_eq!(trace.len(), 32);
-    let told = async || {
+    let logged = async || {
         let logs = logs(&cluster)?;
         Ok(logs.iter().all(|log| log.contains(&trace)).then_some(logs))
     };
-    let logs = eventually("every server has told of its part", STEP_TIMEOUT, told).await?;
+    let logs = eventually("every server has logged its part", STEP_TIMEOUT, logged).await?;
     for (n, log) in logs.iter().enumerate() {
         let lines: Vec<&str> = log.lines().filter(|line| line.contains(&trace)).collect();
         let line: Value = serde_json::from_str(lines.first().context("a line")?)?;
@@ -149,7 +149,7 @@ async fn one_trace_leads_through_the_logs_of_all_that_worked_for_a_download() ->
     }
     assert!(number(&done["report"]["fetched"]) == 24 * MIB);
 
-    // What somebody else made up is nobody's trace.
+    // A made-up identifier leads to no trace.
     let made_up = "00-00000000000000000000000000000000-0000000000000000-01";
     cluster.request(Method::GET, "/v1/files").header("traceparent", made_up).send().await?.error_for_status()?;
     let log = cluster.info.as_ref().unwrap().log()?;
@@ -158,8 +158,8 @@ async fn one_trace_leads_through_the_logs_of_all_that_worked_for_a_download() ->
     let missing = cluster.run_client(&["--json", &wire::FileId::new().to_string()]).await?;
     let error = events(&missing)?.into_iter().find(|event| event["event"] == "error").context("an error")?;
     let trace = error["trace"].as_str().context("its trace")?.to_owned();
-    let told = async || Ok(cluster.info.as_ref().unwrap().log()?.contains(&trace).then_some(()));
-    eventually("the info-server told of the refused request", Duration::from_secs(10), told).await
+    let logged = async || Ok(cluster.info.as_ref().unwrap().log()?.contains(&trace).then_some(()));
+    eventually("the info-server logged the refused request", Duration::from_secs(10), logged).await
 }
 
 #[tokio::test]

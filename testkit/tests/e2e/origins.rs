@@ -25,7 +25,7 @@ use crate::{
 use fixture::{STEP_TIMEOUT, assemble, begin, done, job, plan, start, throttled, worked};
 
 /// Time limit for other workers to take over the spans of a lost one.
-const REASSIGNED: Duration = Duration::from_secs(10);
+const REASSIGNMENT_LIMIT: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn a_url_fetched_together_equals_a_direct_download_and_leaves_nothing_behind() -> anyhow::Result<()> {
@@ -80,7 +80,7 @@ async fn a_worker_that_is_stopped_midway_is_replaced_and_keeps_nothing_of_a_job_
     let stopped = Instant::now();
     let info = done(&cluster, &id).await?;
     println!("done {:?} after the stop", stopped.elapsed());
-    assert!(stopped.elapsed() < Duration::from_secs(8) + REASSIGNED, "{:?}", stopped.elapsed());
+    assert!(stopped.elapsed() < Duration::from_secs(8) + REASSIGNMENT_LIMIT, "{:?}", stopped.elapsed());
     assert!(assemble(&cluster, &info).await? == content);
     let left = cluster.request(Method::DELETE, &format!("/v1/jobs/{id}")).send().await?;
     assert_eq!(left.status(), StatusCode::NO_CONTENT);
@@ -136,7 +136,7 @@ async fn n_minus_one_of_n_workers_may_be_killed() -> anyhow::Result<()> {
     let info = done(&cluster, &id).await?;
     println!("done {:?} after the kill", killed.elapsed());
     // All of it again would take two seconds.
-    assert!(killed.elapsed() < Duration::from_secs(2) + REASSIGNED, "{:?}", killed.elapsed());
+    assert!(killed.elapsed() < Duration::from_secs(2) + REASSIGNMENT_LIMIT, "{:?}", killed.elapsed());
     assert!(assemble(&cluster, &info).await? == content, "the last one has all of it");
     Ok(())
 }
@@ -209,7 +209,7 @@ async fn one_of_two_clients_of_an_account_ends_and_the_other_goes_on_until_it_is
     assert_eq!(finish(one).await?.status.code(), Some(3));
     job(&cluster, &id, "the other one goes on", |info| info["state"] == "running" && info["askers"] == 1).await?;
 
-    // From another terminal it is given up for the whole account, and nobody asks for it again.
+    // From another terminal it is given up for the whole account, and no requester asks for it again.
     let cancelled = cluster.run_client(&["jobs", "cancel", &id]).await?;
     assert!(cancelled.status.success(), "{cancelled:?}");
     let ended = finish(two).await?;

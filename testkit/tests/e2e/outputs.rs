@@ -52,9 +52,9 @@ async fn standard_output_takes_one_published_file_and_nothing_else() -> anyhow::
         (&["fetch", "-o", "-", "http://127.0.0.1:9/x", "http://127.0.0.1:9/y"], "one file"),
     ] {
         let output = cluster.run_client(args).await?;
-        let told = String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned();
-        assert_eq!(output.status.code(), Some(2), "{args:?}: {told}");
-        assert!(told.contains(why), "{args:?}: {told}");
+        let printed = String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {printed}");
+        assert!(printed.contains(why), "{args:?}: {printed}");
         assert!(!cluster.path("-").exists());
     }
     Ok(())
@@ -118,7 +118,7 @@ async fn a_published_name_becomes_a_visible_file_and_a_local_name_never_reaches_
     Ok(())
 }
 
-fn told(output: &Output) -> String {
+fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
@@ -133,14 +133,14 @@ async fn an_unrelated_file_of_the_same_name_is_repaired_only_if_the_published_fi
     for unrelated in [vec![7; right.len()], right[..right.len() - 1].to_vec(), b"notes".to_vec()] {
         std::fs::write(&path, &unrelated)?;
         let output = cluster.run_client(&["verify", "--repair", "a.bin"]).await?;
-        assert_eq!(output.status.code(), Some(1), "{}", told(&output));
-        assert!(told(&output).contains("--id"), "{}", told(&output));
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        assert!(stderr(&output).contains("--id"), "{}", stderr(&output));
         assert!(std::fs::read(&path)? == unrelated, "nothing was changed");
     }
     let output = cluster.run_client(&["verify", "--repair", "a.bin", "--id", &id]).await?;
-    assert!(output.status.success() && std::fs::read(&path)? == right, "{}", told(&output));
+    assert!(output.status.success() && std::fs::read(&path)? == right, "{}", stderr(&output));
     std::fs::write(&path, &damaged)?;
     let output = cluster.run_client(&["verify", "--repair", "a.bin"]).await?;
-    assert!(output.status.success() && std::fs::read(&path)? == right, "{}", told(&output));
+    assert!(output.status.success() && std::fs::read(&path)? == right, "{}", stderr(&output));
     Ok(())
 }

@@ -17,14 +17,14 @@ use crate::{
     content::file,
 };
 
-/// P5: a grant is stored at every holder by then.
-const GRANTED: Duration = Duration::from_secs(1);
-/// P5: and after the broker is back, by then.
-const BACK: Duration = Duration::from_secs(5);
-/// P7: a revocation is known to a server that is connected.
-const REVOKED: Duration = Duration::from_secs(2);
-/// P7: and to one that lacked the broker, the info-server or both, once it has either again.
-const DEGRADED: Duration = Duration::from_secs(60);
+/// P5: time limit for a grant to be stored at every holder.
+const GRANT_LIMIT: Duration = Duration::from_secs(1);
+/// P5: the same after the broker is back.
+const RECONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// P7: time limit for a revocation to reach a server that is connected.
+const REVOCATION_LIMIT: Duration = Duration::from_secs(2);
+/// P7: the same for a server that lacked the broker, the info-server or both, once it has either again.
+const DEGRADED_REVOCATION_LIMIT: Duration = Duration::from_secs(60);
 
 /// Counts the tokens that are not stored everywhere at a given moment, and all.
 async fn missing(cluster: &Cluster, urls: &[String], tokens: &[Value], at: Instant) -> anyhow::Result<usize> {
@@ -42,7 +42,7 @@ async fn a_grant_is_stored_at_every_holder_within_a_second() -> anyhow::Result<(
     for round in 0..5 {
         let tokens = grant(&cluster, &id, 20).await?;
         let granted = Instant::now();
-        assert_eq!(missing(&cluster, &urls, &tokens, granted + GRANTED).await?, 0, "round {round}");
+        assert_eq!(missing(&cluster, &urls, &tokens, granted + GRANT_LIMIT).await?, 0, "round {round}");
         // It was stopped while they were asked.
         connected(&cluster).await?;
     }
@@ -64,7 +64,7 @@ async fn what_was_granted_without_a_broker_is_stored_five_seconds_after_it_is_ba
     tokio::time::sleep(window(Duration::from_secs(5), Duration::from_secs(60))).await;
     broker.restart().await?;
     let back = Instant::now();
-    assert_eq!(missing(&cluster, &urls, &tokens, back + BACK).await?, 0);
+    assert_eq!(missing(&cluster, &urls, &tokens, back + RECONNECT_LIMIT).await?, 0);
     Ok(())
 }
 
@@ -98,24 +98,24 @@ async fn a_server_cut_off_from_everybody_ends_tokens_at_their_time_and_learns_of
         }
         anyhow::Ok(honoured)
     };
-    eventually("both know it", GRANTED, async || Ok((honoured(&revoked).await? == 2).then_some(()))).await?;
+    eventually("both know it", GRANT_LIMIT, async || Ok((honoured(&revoked).await? == 2).then_some(()))).await?;
     cut(true);
     revoke(&cluster, &revoked).await?;
-    tokio::time::sleep(window(Duration::from_secs(8), DEGRADED / 4)).await;
-    assert_eq!(honoured(&revoked).await?, 2, "nobody could tell them");
+    tokio::time::sleep(window(Duration::from_secs(8), DEGRADED_REVOCATION_LIMIT / 4)).await;
+    assert_eq!(honoured(&revoked).await?, 2, "the revocation could not reach them");
     cut(false);
     let back = Instant::now();
-    refused_everywhere(&cluster, &urls, &revoked, DEGRADED).await?;
+    refused_everywhere(&cluster, &urls, &revoked, DEGRADED_REVOCATION_LIMIT).await?;
     println!("refused {:?} after they were back", back.elapsed());
     connected(&cluster).await?;
 
-    // Once more, and nobody comes back: the token's own end is enough.
+    // Once more, and no server comes back: the token's own end is enough.
     let (expired, granted) = (cluster.details(&id).await?, granted.max(Instant::now()));
-    eventually("both know it", GRANTED, async || Ok((honoured(&expired).await? == 2).then_some(()))).await?;
+    eventually("both know it", GRANT_LIMIT, async || Ok((honoured(&expired).await? == 2).then_some(()))).await?;
     cut(true);
     revoke(&cluster, &expired).await?;
-    refused_everywhere(&cluster, &urls, &expired, lifetime + REVOKED).await?;
-    assert!(granted.elapsed() <= lifetime + REVOKED, "{:?}", granted.elapsed());
+    refused_everywhere(&cluster, &urls, &expired, lifetime + REVOCATION_LIMIT).await?;
+    assert!(granted.elapsed() <= lifetime + REVOCATION_LIMIT, "{:?}", granted.elapsed());
     cut(false);
     Ok(())
 }

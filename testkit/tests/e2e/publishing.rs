@@ -19,7 +19,7 @@ use tokio::process::Child;
 use wire::Digest;
 
 use crate::{
-    content::{MIB, bytes, event, file, number, sha256, told},
+    content::{MIB, bytes, event, file, has_event, number, sha256},
     standing::metric,
 };
 
@@ -37,7 +37,7 @@ async fn a_stuck_server_holds_a_publication_up_for_seconds_when_the_others_make_
         process.signal(Signal::CONT).ok();
         let published = event(&output, "published")?;
         assert!(took < Duration::from_secs(limit), "{signal:?}: {took:?}");
-        assert!(told(&output, "target-left-behind", &stuck.id)?, "{signal:?}");
+        assert!(has_event(&output, "target-left-behind", &stuck.id)?, "{signal:?}");
         assert_eq!(published["servers"].as_array().unwrap().len(), 2, "{published}");
         let id = published["file"]["id"].as_str().unwrap();
         event(&cluster.run_client(&["--json", "-o", "got.bin", id]).await?, "done")?;
@@ -289,7 +289,7 @@ async fn a_publisher_that_misstates_the_whole_is_found_out_by_the_holders() -> a
         Ok(line.filter(|line| line.contains(id) && line.contains(&Digest::of(&content).to_string())).map(drop))
     })
     .await?;
-    // Whoever asks is told, and other programs are not given a hash that the right content fails.
+    // The command shows the conflict, and other programs are not given a hash that the right content fails.
     let status = cluster.get(&format!("/v1/files/{id}/replicas")).await?;
     assert_eq!(status["disputes"][0]["sha256"], json!(Digest::of(&content)), "{status}");
     let metalink = cluster.request(Method::GET, &format!("/v1/files/{id}/metalink")).send().await?.text().await?;
@@ -297,7 +297,7 @@ async fn a_publisher_that_misstates_the_whole_is_found_out_by_the_holders() -> a
     let list = cluster.get("/v1/files").await?;
     assert_eq!(list["files"][0]["sha256"], Value::Null, "{list}");
     assert_eq!(cluster.details(id).await?["sha256"], Value::Null);
-    // The claim keeps nobody from publishing the content that it names.
+    // The claim keeps no publisher from publishing the content that it names.
     let path = file(&cluster, "other.bin", 6, 2 * MIB)?;
     assert_eq!(sha256(&path)?, Digest::of(&other).to_string());
     let published = event(

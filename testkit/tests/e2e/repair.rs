@@ -75,9 +75,7 @@ async fn a_truncated_blob_and_a_wiped_folder_are_healed_while_nobody_asks_for_th
 #[tokio::test]
 async fn a_replication_that_is_killed_again_and_again_ends_whole_and_leaves_nothing() -> anyhow::Result<()> {
     const SIZE: u64 = 24 * MIB;
-    let seed: u64 = rand::random();
-    println!("seed {seed}");
-    let mut random = SmallRng::seed_from_u64(seed);
+    let mut random = SmallRng::seed_from_u64(ddm_testkit::seed());
     let limited = vec!["--max-rate".to_owned(), "6MiB".to_owned()];
     let mut cluster = Cluster::start(&Plan { file_server_args: limited, ..Plan::zones(&["eu", "eu"]) }).await?;
     let (id, digest) = published(&cluster, SIZE).await?;

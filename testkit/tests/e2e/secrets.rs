@@ -24,7 +24,7 @@ use crate::{
     events::Spy,
 };
 
-/// Of the broker's user; the URL with it stands in a file.
+/// Password of the broker's user; the URL with it stands in a file.
 const BROKER_PASSWORD: &str = "battery-staple-of-the-broker";
 /// Files whose owner keeps a secret in them.
 const OWN: [&str; 3] = ["info-server/join-secret", "identity.json", "logins.json"];
@@ -38,7 +38,7 @@ fn found(secrets: &Secrets, bytes: &[u8]) -> Vec<&'static str> {
     secrets.iter().filter(|(_, secret)| within(secret)).map(|(name, _)| *name).collect()
 }
 
-/// Every plain file below a folder.
+/// Returns all plain files below a folder.
 fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir(folder)? {
@@ -75,7 +75,7 @@ fn listening(pid: Pid) -> anyhow::Result<BTreeSet<SocketAddr>> {
         own.extend(target.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']')).map(str::to_owned));
     }
     let mut addresses = BTreeSet::new();
-    // State 0A is LISTEN; a UDP socket that waits for anybody is 07.
+    // State 0A is LISTEN; a UDP socket that is not connected is 07.
     for (table, state) in [("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")] {
         for line in std::fs::read_to_string(format!("{proc}/net/{table}"))?.lines().skip(1) {
             let words: Vec<&str> = line.split_whitespace().collect();

@@ -81,9 +81,9 @@ async fn connections_and_patience_from_a_config_file_are_used() -> anyhow::Resul
     }
     let asked = Instant::now();
     let output = cluster.run_client(&["--config", &config, "-f", "-o", "late.bin", &id]).await?;
-    let (took, told) = (asked.elapsed(), String::from_utf8_lossy(&output.stderr).into_owned());
-    assert_eq!(output.status.code(), Some(1), "{told}");
-    assert!(took >= Duration::from_secs(3) && took < Duration::from_secs(12), "{took:?}: {told}");
+    let (took, stderr) = (asked.elapsed(), String::from_utf8_lossy(&output.stderr).into_owned());
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(took >= Duration::from_secs(3) && took < Duration::from_secs(12), "{took:?}: {stderr}");
     Ok(())
 }
 

@@ -102,8 +102,8 @@ async fn a_volume_that_fills_up_refuses_uploads_and_serves_on_and_takes_them_aga
     .await?;
     let refused =
         cluster.run_client(&[&["publish", "--again", "x.bin", "--name", "y.bin"], &policy[..]].concat()).await?;
-    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(told.contains("the quorum needs 1 file servers, 0 live with room for the file"), "{told}");
+    let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(stderr.contains("the quorum needs 1 file servers, 0 live with room for the file"), "{stderr}");
     let got = tempfile::tempdir()?;
     let target = got.path().join("got.bin").display().to_string();
     event(&cluster.run_client(&["--json", "-o", &target, &id]).await?, "done")?;
@@ -141,7 +141,7 @@ async fn a_volume_that_stalls_holds_up_its_uploads_and_nobody_elses_reads() -> a
     let begun = Begun::announce(&cluster).await?;
     assert_eq!(begun.put(&cluster, 0).await?, StatusCode::CREATED);
     let pid = cluster.servers[0].process.as_ref().unwrap().pid()?;
-    // Each sync takes 15 s, longer than anybody has to wait for a disk.
+    // Each sync takes 15 s, longer than a request has to wait for a disk.
     let stalled = Failing::new(Failing::SYNCS, "EIO:delay_enter=15000000", "1+").attach(pid).await?;
     let (put, reads) = tokio::join!(begun.put(&cluster, 1), async {
         let mut slowest = Duration::ZERO;
@@ -283,7 +283,7 @@ async fn what_a_read_only_volume_was_to_receive_is_placed_elsewhere_and_what_it_
     let path = file(&cluster, "x.bin", 3, 2 * MIB)?;
     let everywhere = cluster.publish(&path, &["--replicas", "4", "--quorum", "4", "--wait"]).await?;
     let read_only = ReadOnly::make(&cluster.path("file-server-0/partial"))?;
-    // Before anybody noticed: some of these are meant for that server.
+    // Before the info-server noticed: some of these are meant for that server.
     let mut files = Vec::new();
     for n in 0..6 {
         let name = format!("{n}.bin");
@@ -321,7 +321,7 @@ async fn a_read_only_volume_keeps_nothing_from_the_other_servers_of_its_zone() -
     let path = file(&cluster, "x.bin", 4, 2 * MIB)?;
     let _read_only = ReadOnly::make(&cluster.path("file-server-1/partial"))?;
     let mut files = Vec::new();
-    // Whoever is to fetch a file into the zone is drawn by the file's id.
+    // The server that is to fetch a file into the zone is drawn by the file's id.
     for n in 0..6 {
         let args = ["--zone", "eu", "--zones", "eu,us", "--replicas", "2", "--quorum", "1"];
         files.push(cluster.publish(&path, &[&["--name", &format!("{n}.bin")], &args[..]].concat()).await?);

@@ -60,8 +60,8 @@ async fn waiting_for_replicas_that_cannot_be_ends_with_what_is_missing() -> anyh
     let args = ["--json", "publish", &path, "--replicas", "3", "--zones", "eu", "--name", "y.bin", "--wait=1s"];
     let missing = cluster.run_client(&args).await?;
     assert_eq!(missing.status.code(), Some(1));
-    let told = String::from_utf8_lossy(&missing.stderr).into_owned();
-    assert!(told.contains("2 of 3 replicas in eu are complete (only 2 live servers can hold it)"), "{told}");
+    let shown = String::from_utf8_lossy(&missing.stderr).into_owned();
+    assert!(shown.contains("2 of 3 replicas in eu are complete (only 2 live servers can hold it)"), "{shown}");
     let events = events(&missing)?;
     assert!(events.iter().any(|event| event["event"] == "published"), "it is published all the same");
     assert!(events.iter().any(|event| event["event"] == "not-replicated"));
@@ -80,8 +80,8 @@ async fn a_preheated_zone_is_wanted_too_and_one_without_servers_is_refused() -> 
     assert_eq!(sha256(&place(&cluster, 2, &id))?, sha256(&cluster.path("x.bin"))?);
     let more = cluster.run_client(&["preheat", &id, "--zone", "us", "--replicas", "2", "--wait=1s"]).await?;
     assert_eq!(more.status.code(), Some(1));
-    let told = String::from_utf8_lossy(&more.stderr).into_owned();
-    assert!(told.contains("1 of 2 replicas in us are complete (only 1 live server can hold it)"), "{told}");
+    let shown = String::from_utf8_lossy(&more.stderr).into_owned();
+    assert!(shown.contains("1 of 2 replicas in us are complete (only 1 live server can hold it)"), "{shown}");
     let nobody = cluster.run_client(&["preheat", &id, "--zone", "mars"]).await?;
     assert_eq!(nobody.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&nobody.stderr).contains("no file server of the zone mars is live"));
@@ -172,8 +172,8 @@ async fn a_publication_that_waits_comes_back_when_every_replica_of_each_zone_is_
     let late = cluster.run_client(&args).await?;
     stuck.signal(Signal::CONT)?;
     assert_eq!(late.status.code(), Some(1));
-    let told = String::from_utf8_lossy(&late.stderr).into_owned();
-    assert!(told.contains("of 2 replicas in us are complete"), "{told}");
+    let shown = String::from_utf8_lossy(&late.stderr).into_owned();
+    assert!(shown.contains("of 2 replicas in us are complete"), "{shown}");
     let published = events(&late)?.into_iter().find(|event| event["event"] == "published").unwrap();
     replicated(&cluster, published["file"]["id"].as_str().unwrap(), STEP_TIMEOUT * 2).await
 }
@@ -244,9 +244,9 @@ async fn the_quorum_is_counted_in_the_publishers_zone() -> anyhow::Result<()> {
     let path = file(&cluster, "x.bin", 11, 2 * MIB)?.display().to_string();
     let args = ["--json", "--zone", "us", "publish", &path, "--zones", "us,eu"];
     let refused = cluster.run_client(&args).await?;
-    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    let shown = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1));
-    assert!(told.contains("the quorum needs 2 file servers, 1 live in the zone us"), "{told}");
+    assert!(shown.contains("the quorum needs 2 file servers, 1 live in the zone us"), "{shown}");
     let done = cluster.run_client(&[&args[..], &["--quorum", "1", "--replicas", "1"][..]].concat()).await?;
     assert_eq!(event(&done, "published")?["servers"], json!([cluster.servers[2].id]));
     Ok(())
@@ -269,8 +269,8 @@ async fn a_drained_server_ends_empty_and_a_download_from_it_goes_on() -> anyhow:
     })
     .await?;
     let drained = cluster.run_client(&["drain", &id_of, "--wait=90s"]).await?;
-    let told = String::from_utf8_lossy(&drained.stdout).into_owned();
-    assert!(drained.status.success() && told.contains("it can be stopped"), "{told}");
+    let shown = String::from_utf8_lossy(&drained.stdout).into_owned();
+    assert!(drained.status.success() && shown.contains("it can be stopped"), "{shown}");
     let digest = sha256(&path)?;
     for n in (0..3).filter(|n| *n != leaving) {
         whole(&cluster, n, &id, &digest).await?;
@@ -283,8 +283,8 @@ async fn a_drained_server_ends_empty_and_a_download_from_it_goes_on() -> anyhow:
     // Two are left for two replicas: what cannot be moved from the next one is named.
     let other = cluster.servers[(0..3).find(|n| *n != leaving).unwrap()].id.clone();
     let stuck = cluster.run_client(&["drain", &other]).await?;
-    let told = String::from_utf8_lossy(&stuck.stderr).into_owned();
-    assert!(stuck.status.code() == Some(1) && told.contains(&id), "{told}");
+    let shown = String::from_utf8_lossy(&stuck.stderr).into_owned();
+    assert!(stuck.status.code() == Some(1) && shown.contains(&id), "{shown}");
     Ok(())
 }
 

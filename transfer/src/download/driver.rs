@@ -66,7 +66,7 @@ pub(super) struct DownloadDriver<'a> {
     layout: ChunkLayout,
     sink: Arc<dyn Sink>,
     schedule: Schedule,
-    /// In the order of their [`SourceId`]s.
+    /// Sources in the order of their [`SourceId`]s.
     sources: Vec<SourceStats>,
     refresh_policy: RefreshPolicy,
     in_flight: BTreeMap<RequestId, InFlightRequest>,

@@ -23,7 +23,7 @@ const MAX_OPEN_ATTEMPTS: u32 = 4;
 pub(super) struct FolderEntry {
     pub(super) folder: OwnedFd,
     pub(super) name: OsString,
-    /// For messages only.
+    /// Path that messages name.
     pub(super) path: PathBuf,
 }
 
@@ -108,7 +108,7 @@ impl FolderEntry {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink != 1 {
             return Err(SinkError::NotPlain(self.path.clone()));
         }
-        // Some file systems give all files one owner, whoever creates them.
+        // Some file systems give all files one owner, whichever user creates them.
         if stat.st_uid != geteuid().as_raw() && Some(stat.st_uid) != self.owner_of_new_files() {
             return Err(SinkError::NotOwn(self.path.clone()));
         }

@@ -24,7 +24,7 @@ impl LockFile {
         let mut path = part.as_os_str().to_owned();
         path.push(".lock");
         let (path, own) = (PathBuf::from(path), Owner::this());
-        // The second attempt follows the removal of a lock file that nobody holds.
+        // The second attempt follows the removal of a lock file that no process holds.
         for _ in 0..2 {
             // Creating a new file follows no link.
             match File::options().write(true).create_new(true).mode(0o600).open(&path) {

@@ -58,10 +58,10 @@ pub(crate) struct Candidates {
 /// The file to which the bytes of a `.part` file belong, according to its journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BytesOrigin {
-    /// This one, or an earlier attempt at it.
+    /// The same download, or an earlier attempt at it.
     ThisDownload,
     OtherDownload,
-    /// Perhaps a user's own file.
+    /// Unknown origin: possibly a user's own file.
     Unknown,
 }
 

@@ -127,7 +127,7 @@ impl StagedFile {
     }
 
     /// Checks that the file holds what was verified: no other process opened it since it was created, or its bytes are right
-    /// when they are read again and nobody writes meanwhile.
+    /// when they are read again and no process writes meanwhile.
     fn check_unchanged(&self, size: u64, is_right: impl Fn() -> Result<bool, SinkError>) -> Result<(), SinkError> {
         let stat = || fstat(&self.file).map_err(|error| self.io_error("examine", error));
         let changed = || SinkError::Changed(self.part.path.clone());
@@ -208,7 +208,7 @@ fn is_unsupported(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(|error| known.contains(&error))
 }
 
-/// Returns true if nobody wrote between the two.
+/// Returns true if no process wrote between the two.
 fn is_same_state(before: &Stat, after: &Stat) -> bool {
     let times = |stat: &Stat| (stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec);
     before.st_size == after.st_size && times(before) == times(after)

@@ -44,7 +44,7 @@ pub(super) struct UploadDriver<'a> {
     plan: &'a UploadPlan,
     layout: ChunkLayout,
     file: Arc<File>,
-    /// In the order of the plan, and of their [`TargetIdx`].
+    /// Targets in the order of the plan, and of their [`TargetIdx`].
     targets: Vec<TargetState>,
     /// Dropped, and with it every request, when the upload fails or is cancelled.
     in_flight: InFlight,

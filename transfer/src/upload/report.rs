@@ -70,7 +70,7 @@ pub enum UploadError {
         /// Lowest rate that servers accept.
         min: u64,
     },
-    /// Too many targets failed.
+    /// More targets failed than the quorum allows.
     #[error("{} must accept the file, and only {alive} of them still {}: {reasons}", counted(.quorum.to_owned(), "server"), if *.alive == 1 { "does" } else { "do" })]
     Quorum {
         /// Targets that still work.
@@ -79,7 +79,7 @@ pub enum UploadError {
         quorum: u32,
         /// Targets that failed.
         failed: usize,
-        /// Those of them that have no space left, which does not pass by itself.
+        /// Number of them that have no space left, which does not pass by itself.
         full: usize,
         /// The failure of each failed target.
         reasons: String,

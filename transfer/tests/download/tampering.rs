@@ -14,7 +14,7 @@ use crate::{
     world::{MIB, World, asked_chunks},
 };
 
-/// The account of nobody on most systems.
+/// User id of the account `nobody` on most systems.
 const OTHER_USER: u32 = 65_534;
 
 fn open(path: &Path) -> File {

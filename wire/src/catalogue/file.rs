@@ -91,7 +91,7 @@ pub struct FileDetails {
     /// New download token; absent if none was requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub download: Option<IssuedToken>,
-    /// For a file server that fetches from other zones: bytes per second that it may fetch from each of them from now
+    /// Bytes per second that the requesting file server may fetch from each other zone, from now
     /// on. A zone that is absent has no limit.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pull_limits: BTreeMap<Zone, u64>,

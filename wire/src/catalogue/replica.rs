@@ -51,7 +51,7 @@ pub struct ReplicaStatus {
 pub struct MissingChunks {
     /// Chunks that no live file server holds.
     pub unavailable: ChunkSet,
-    /// Those of them that no other file server holds either, so that they do not come back with a server that is away.
+    /// Part of `unavailable` that no other file server holds either, so that it does not come back with a server that is away.
     pub lost: ChunkSet,
     /// Known causes, by server.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

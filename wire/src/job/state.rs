@@ -89,7 +89,7 @@ pub enum JobReason {
     Changed,
     /// The content does not have the expected SHA-256.
     WrongDigest,
-    /// Every worker failed.
+    /// All workers failed.
     WorkersFailed,
     /// All requesters have left.
     Unwanted,

@@ -284,7 +284,7 @@ impl Directory for AheadDirectory {
     }
 }
 
-/// Creates a file that nobody else can open and that is gone when it is closed.
+/// Creates a file that no other process can open and that is gone when it is closed.
 fn unnamed_file(folder: &Path) -> io::Result<File> {
     let (flags, mode) = (OFlags::RDWR | OFlags::CLOEXEC, Mode::from_raw_mode(0o600));
     if let Ok(file) = open(folder, flags | OFlags::TMPFILE, mode) {

@@ -74,7 +74,7 @@ impl Sent {
     }
 }
 
-/// As [`send`]; with a note, resumes the upload of an earlier run and keeps a resumable state for a later one.
+/// Uploads as [`send`] does; with a note, resumes the upload of an earlier run and keeps a resumable state for a later one.
 pub(super) async fn resume_or_send(
     context: &Context,
     info: &UserClient,

@@ -80,7 +80,7 @@ pub(super) async fn fetch(
 /// The damaged file: only chunks that are wrong are overwritten.
 struct InPlace {
     file: File,
-    /// For messages only.
+    /// Path that messages name.
     path: PathBuf,
 }
 

@@ -17,9 +17,9 @@ const MIN_COMPARED_LEN: u64 = 64;
 /// Request for the rest of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Resumption {
-    /// On the condition that the version is the same.
+    /// Requests the rest on the condition that the version is the same.
     Conditional(ResumePoint),
-    /// With some bytes that are held, to compare them.
+    /// Requests some of the held bytes too, to compare them.
     Compared(Rest),
 }
 

@@ -81,7 +81,7 @@ impl Database {
 /// Files that a server asked about, as the catalogue answered.
 #[derive(Debug, Clone, Copy)]
 pub struct CheckedFiles<'a> {
-    /// Those that the catalogue lacks.
+    /// Files that the catalogue lacks.
     pub orphaned: &'a [FileId],
     /// The others.
     pub known: &'a [FileId],

@@ -26,7 +26,7 @@ pub(crate) struct Asked {
     limit: u32,
     /// The `next_cursor` of the page before.
     cursor: Option<u64>,
-    /// Only entries of this kind.
+    /// Kind of the entries to list.
     #[param(inline)]
     kind: Option<AuditKind>,
 }

@@ -26,17 +26,17 @@ const MAX_LIMIT: u32 = 500;
 #[into_params(parameter_in = Query)]
 #[serde(default)]
 pub(crate) struct Asked {
-    /// Only names that contain this.
+    /// Text that the names of the listed files contain.
     q: String,
     /// Files in the page.
     #[param(minimum = 1, maximum = 500, default = 50)]
     limit: u32,
     /// The `next_cursor` of the page before.
     cursor: Option<String>,
-    /// Only files whose ids begin so.
+    /// Beginning of the ids of the listed files.
     #[param(max_length = 36, pattern = "^[0-9a-f-]*$")]
     id: String,
-    /// Only published files of so many bytes; those that jobs made are left out.
+    /// Size of the listed files in bytes; lists only published ones, without those that jobs made.
     size: Option<u64>,
 }
 

@@ -56,7 +56,7 @@ const JOB_EVENT_INTERVAL: Duration = Duration::from_millis(500);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Time between two checks that the session that opened a stream is still open.
 const SESSION_CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// After a decision that is stored slowly, a stream waits this long before it tries again.
+/// Pause of a stream before it tries again, after a decision that is stored slowly.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// `GET /v1/jobs/{id}/events`: the job and its chunks as they come; the open stream is the requester's lease.

@@ -22,7 +22,7 @@ const MAX_LIMIT: u32 = 1000;
 #[into_params(parameter_in = Query)]
 #[serde(default)]
 pub(crate) struct Asked {
-    /// Only files of this server.
+    /// Server whose files are listed.
     server: Option<ServerId>,
     /// Files in the page.
     #[param(minimum = 1, maximum = 1000, default = 100)]

@@ -25,7 +25,7 @@ use crate::{
 pub(crate) enum NoRoom {
     /// The account takes part in as many jobs as it may.
     Account,
-    /// There are too many jobs altogether.
+    /// Limit on all jobs of the server.
     Server,
     /// The account has as many requesters at this job as it may.
     Requesters,

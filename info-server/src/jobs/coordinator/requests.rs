@@ -21,7 +21,7 @@ pub(crate) struct Caller {
 /// The refusal of a requester.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RequesterRefusal {
-    /// There is no such job for the caller.
+    /// No such job is visible to the caller.
     NotFound,
     /// The requester left the job.
     Left,

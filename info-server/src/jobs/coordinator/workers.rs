@@ -37,7 +37,7 @@ pub(crate) struct WorkerClaim {
 pub(crate) enum ClaimOutcome {
     /// A lease, or nothing at the moment.
     Offer(Box<LeaseOffer>),
-    /// There will be no work any more, for this reason.
+    /// End of all work, with its reason.
     JobOver(Option<JobReason>),
     /// The servers of the zone may not work on the job.
     NotAdmitted,

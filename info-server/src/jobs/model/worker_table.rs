@@ -54,7 +54,7 @@ pub(crate) struct Worker {
     pub(crate) last_seen: Option<Instant>,
     /// The start of the process that reported its inventory.
     pub(crate) inventory_of: Option<InstanceId>,
-    /// After a failure it gets nothing before this time.
+    /// Time before which it gets no work, after a failure.
     pub(crate) rests_until: Option<Instant>,
 }
 

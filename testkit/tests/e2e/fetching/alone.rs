@@ -102,8 +102,8 @@ async fn an_origin_that_demands_a_client_certificate_gets_that_of_the_user_and_n
         assert!(said(&output).contains("400"), "{what}: {}", said(&output));
         assert!(!folder.path().join("got").exists(), "{what}");
     }
-    let told: Vec<u16> = leading.served()?.iter().map(|served| served.status).collect();
-    assert_eq!(told, [302], "the first server got its certificate");
+    let statuses: Vec<u16> = leading.served()?.iter().map(|served| served.status).collect();
+    assert_eq!(statuses, [302], "the first server got its certificate");
     Ok(())
 }
 

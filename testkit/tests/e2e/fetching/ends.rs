@@ -57,18 +57,18 @@ async fn an_open_stream_of_a_job_ends_with_the_log_in_that_opened_it() -> anyhow
         anyhow::Ok(asked.error_for_status()?.bytes_stream())
     };
     let (mut ended, mut stands) = (open(&mine).await?, open(&other).await?);
-    assert!(ended.next().await.is_some_and(|told| told.is_ok()), "it is open");
+    assert!(ended.next().await.is_some_and(|part| part.is_ok()), "it is open");
     let gone = cluster.http.delete(format!("{}/v1/sessions/current", cluster.info_url())).bearer_auth(&mine);
     assert!(gone.send().await?.status().is_success());
-    let told = async |stream: &mut (dyn Stream<Item = reqwest::Result<Bytes>> + Unpin)| {
-        while let Some(told) = stream.next().await {
-            told?;
+    let read = async |stream: &mut (dyn Stream<Item = reqwest::Result<Bytes>> + Unpin)| {
+        while let Some(part) = stream.next().await {
+            part?;
         }
         reqwest::Result::Ok(())
     };
     tokio::select! {
-        ended = tokio::time::timeout(Duration::from_secs(15), told(&mut ended)) => ended??,
-        _ = told(&mut stands) => bail!("the stream of another log-in ended"),
+        ended = tokio::time::timeout(Duration::from_secs(15), read(&mut ended)) => ended??,
+        _ = read(&mut stands) => bail!("the stream of another log-in ended"),
     }
     Ok(())
 }
@@ -118,10 +118,10 @@ async fn an_interrupted_client_leaves_at_once_and_goes_on_with_what_it_verified(
         until_noted(&cluster.path("x.bin.part"), before + 5).await?;
         let id = job(&cluster).await?["id"].as_str().unwrap().to_owned();
         signal(&client, how)?;
-        let told = Instant::now();
+        let signalled = Instant::now();
         let output = finish(client).await?;
         assert_eq!(output.status.code(), Some(3), "{output:?}");
-        assert!(told.elapsed() < Duration::from_secs(3), "{:?}", told.elapsed());
+        assert!(signalled.elapsed() < Duration::from_secs(3), "{:?}", signalled.elapsed());
         let last = String::from_utf8(output.stdout)?.lines().last().unwrap_or_default().to_owned();
         assert_eq!(serde_json::from_str::<serde_json::Value>(&last)?["event"], "interrupted");
         assert!(!cluster.path("x.bin").exists());

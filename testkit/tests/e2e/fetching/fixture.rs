@@ -23,7 +23,7 @@ pub(super) fn near(zones: &[&'static str]) -> Plan {
     Plan { info_args: allow.clone(), file_server_args: allow, ..Plan::zones(zones) }
 }
 
-/// As [`near`], with further arguments of the info-server.
+/// Returns the plan of [`near`] with further arguments of the info-server.
 pub(super) fn near_with(zones: &[&'static str], info_args: &[&str]) -> Plan {
     let mut plan = near(zones);
     plan.info_args.extend(info_args.iter().map(|arg| (*arg).to_owned()));

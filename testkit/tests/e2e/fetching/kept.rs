@@ -1,4 +1,4 @@
-//! A result that is kept for whoever asks next (S25, S54).
+//! A result that is kept for the next requester (S25, S54).
 
 use ddm_testkit::{
     cluster::{Cluster, finish},
@@ -19,7 +19,7 @@ async fn a_kept_file_reaches_the_next_requester_without_a_request_to_the_origin(
     let first = event(&cluster.run_client(&["--json", "--keep", &url]).await?, "done")?;
     assert!(std::fs::read(cluster.path("image.iso"))? == bytes(4, SIZE));
     let file = first["fetched"]["job"]["file"].as_str().unwrap().to_owned();
-    // Every server ends with all of it, whoever fetched what.
+    // Every server ends with all of it, whichever server fetched what.
     eventually("it is kept on both servers", STEP_TIMEOUT, async || {
         let details = cluster.request(reqwest::Method::GET, &format!("/v1/files/{file}?grant=false")).send().await?;
         let details: Value = details.json().await?;
@@ -44,7 +44,7 @@ async fn a_kept_file_reaches_the_next_requester_without_a_request_to_the_origin(
     let last = finish(piped(somebody(&cluster, "colleague", &["--json", &url]).await?)?).await?;
     event(&last, "done")?;
     assert!(std::fs::read(cluster.path("colleague/image.iso"))? == bytes(4, SIZE));
-    // For whoever keeps it, it is a file like others; others do not see it before they ask for its URL.
+    // For the account that keeps it, it is a file like others; other accounts do not see it before they request its URL.
     event(&cluster.run_client(&["--json", &file, "-o", "again.iso"]).await?, "done")?;
     assert!(std::fs::read(cluster.path("again.iso"))? == bytes(4, SIZE));
     let listed = finish(piped(somebody(&cluster, "stranger", &["--json", "list"]).await?)?).await?;

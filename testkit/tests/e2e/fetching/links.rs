@@ -30,7 +30,7 @@ async fn a_link_opens_a_file_or_a_url_and_names_no_foreign_info_server() -> anyh
     assert_eq!(event(&output, "alone")?["reason"], "small-file");
     assert!(std::fs::read(cluster.path("y.bin"))? == bytes(2, MIB));
 
-    // Somebody else's info-server hears nothing.
+    // Another info-server receives nothing.
     let stranger = std::net::TcpListener::bind("127.0.0.1:0")?;
     stranger.set_nonblocking(true)?;
     let link = format!("ddm://{}/file/{id}", stranger.local_addr()?);

@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use ddm_testkit::{
     cluster::{Cluster, Plan, finish},
-    forward::Forward,
+    forward::{Forward, Login, Route},
     nginx::Nginx,
 };
 
@@ -13,11 +13,12 @@ use crate::content::{MIB, bytes, event, number};
 const USER: &str = "ddm";
 const PASSWORD: &str = "hunter2-of-the-proxy";
 
-/// A proxy that leads to the origin, which nobody else knows by this name.
+/// A proxy that leads to the origin, whose name no resolver lists.
 async fn proxy(origin: &Nginx) -> anyhow::Result<Forward> {
     let (plain, secure) = origin.addresses();
-    let ways = [("origin.test:80", plain), ("origin.test:443", secure)];
-    Ok(Forward::start(&ways, Some((USER, PASSWORD))).await?)
+    let routes =
+        [("origin.test:80", plain), ("origin.test:443", secure)].map(|(host, address)| Route { host, address });
+    Ok(Forward::start(&routes, Some(Login { name: USER, password: PASSWORD })).await?)
 }
 
 fn address(proxy: &Forward) -> String {

@@ -26,11 +26,11 @@ async fn several_servers_fetch_a_url_and_the_report_says_who_and_how_it_was_chec
     assert_eq!(shares.sum::<u64>(), 1000);
     let workers = done["fetched"]["job"]["workers"].as_array().unwrap();
     assert!(workers.iter().filter(|worker| number(&worker["bytes"]) > 0).count() >= 2, "{done}");
-    let told = events(&output)?;
+    let printed = events(&output)?;
     let progress: Vec<u64> =
-        told.iter().filter(|event| event["event"] == "progress").map(|event| number(&event["bytes_done"])).collect();
+        printed.iter().filter(|event| event["event"] == "progress").map(|event| number(&event["bytes_done"])).collect();
     assert!(!progress.is_empty() && progress.is_sorted(), "{progress:?}");
-    assert!(told.iter().any(|event| event["event"] == "job" && event["job"]["workers"][0]["rate"].is_u64()));
+    assert!(printed.iter().any(|event| event["event"] == "job" && event["job"]["workers"][0]["rate"].is_u64()));
     assert!(web.sent() <= SIZE + SIZE / 50 + 2 * MIB + MIB, "{} bytes left the origin", web.sent());
     Ok(())
 }

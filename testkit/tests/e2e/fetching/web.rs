@@ -23,7 +23,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 /// Bytes that are sent at a time.
 const PIECE: usize = 64 << 10;
 
-/// It runs until it is dropped.
+/// A web server that runs until it is dropped.
 pub(crate) struct Web {
     pub(crate) address: std::net::SocketAddr,
     pub(crate) shared: Arc<Shared>,
@@ -93,7 +93,7 @@ impl Web {
         self.shared.cuts.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Refuses ranges from now on, and gives the whole to whoever asks for that.
+    /// Refuses ranges from now on, and sends the whole to a request for that.
     pub(crate) fn refuse_ranges(&self) {
         self.shared.closed.store(true, Ordering::Relaxed);
     }

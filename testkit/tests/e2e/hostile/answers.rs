@@ -9,7 +9,7 @@ use ddm_testkit::{
 use serde_json::json;
 
 use super::fixture::{Fixture, said};
-use crate::content::{MIB, event, number, source, told};
+use crate::content::{MIB, event, has_event, number, source};
 
 /// Time limit of a download with a broken server: a bound for hangs.
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -22,7 +22,7 @@ fn refusal(code: u16, body: String) -> Behaviour {
     Behaviour::Refusal { code, body }
 }
 
-/// Every way to answer wrongly.
+/// Returns all ways to answer wrongly.
 fn mischiefs(file: wire::FileId, elsewhere: url::Url, itself: url::Url) -> Vec<Behaviour> {
     vec![
         Behaviour::Endless,
@@ -82,10 +82,10 @@ async fn every_wrong_answer_costs_time_only_and_is_named() -> anyhow::Result<()>
         assert!(began.elapsed() < STEP_TIMEOUT, "{behaviour:?}: {:?}", began.elapsed());
         assert!(fixture.rogues[0].asked().len() - asked < 30, "{behaviour:?}");
         let report = source(&done, "rogue-0")?;
-        let named = number(&report["failures"]) > 0 || told(&output, "work-moved", "rogue-0")?;
+        let named = number(&report["failures"]) > 0 || has_event(&output, "work-moved", "rogue-0")?;
         assert!(named || harmless, "{behaviour:?}: {done}");
         let gave_nothing = number(&report["bytes"]) == 0;
-        assert!(!gave_nothing || !told(&output, "source-returned", "rogue-0")?, "{behaviour:?} is not back");
+        assert!(!gave_nothing || !has_event(&output, "source-returned", "rogue-0")?, "{behaviour:?} is not back");
         assert_eq!(source(&done, "rogue-1")?["outcome"]["state"], "fine", "{behaviour:?}");
     }
     assert_eq!(trap.asked(), [], "a redirect was followed");
@@ -95,7 +95,7 @@ async fn every_wrong_answer_costs_time_only_and_is_named() -> anyhow::Result<()>
 #[tokio::test]
 async fn with_nobody_but_broken_servers_it_fails_resumably_and_says_why() -> anyhow::Result<()> {
     let elsewhere: url::Url = "http://127.0.0.1:9/".parse()?;
-    // More than one request asks for: the whole file is a right answer to whoever asks for all of it.
+    // More than one request asks for: the whole file is a right answer to a request for all of it.
     let mut fixture = Fixture::new(6 * MIB, 1).await?;
     for (behaviour, reason) in [
         (Behaviour::Silent, "it has sent nothing for "),
@@ -117,7 +117,7 @@ async fn with_nobody_but_broken_servers_it_fails_resumably_and_says_why() -> any
         (Behaviour::FlipBit { every: 1000 }, "no live server has an intact copy of chunk "),
     ] {
         fixture.rogues = vec![Rogue::start(fixture.file, fixture.content.clone()).await?];
-        fixture.tell(&fixture.details(), &fixture.manifest());
+        fixture.script(&fixture.details(), &fixture.manifest());
         fixture.rogues[0].set(behaviour.clone());
         let output = fixture.run(&["--wait", "3s"]).await?;
         assert_eq!(output.status.code(), Some(1), "{behaviour:?}");
@@ -157,7 +157,7 @@ async fn names_that_lead_nowhere_cost_time_only() -> anyhow::Result<()> {
     let tls = fixture.rogues[0].url().to_string().replace("http:", "https:");
     (lost["server"], lost["url"]) = (json!("lost-tls"), json!(tls));
     details["locations"].as_array_mut().unwrap().push(lost);
-    fixture.tell(&details, &fixture.manifest());
+    fixture.script(&details, &fixture.manifest());
     // Slow enough that a resolver which does not answer is given up before the end.
     fixture.rogues[0].set(Behaviour::Throttle { rate: 3 * MIB / 2 });
     let output = fixture.run(&["--json"]).await?;

@@ -53,7 +53,7 @@ async fn absurd_manifests_and_details_are_refused_in_bounded_memory() -> anyhow:
     for (what, lie) in lies {
         let (mut details, mut manifest) = (fixture.details(), fixture.manifest());
         lie(&mut details, &mut manifest);
-        fixture.tell(&details, &manifest);
+        fixture.script(&details, &manifest);
         let before = tree(fixture.folder.path())?;
         let output = fixture.run(&[]).await?;
         assert_eq!(output.status.code(), Some(1), "{what}: {}", said(&output));
@@ -69,7 +69,7 @@ async fn answers_of_the_catalogue_without_end_or_from_elsewhere_are_not_waited_f
     let fixture = Fixture::new(3 * MIB, 1).await?;
     let trap = ddm_testkit::rogue::catalogue::RogueInfoServer::start().await?;
     let deep = "[".repeat(100_000);
-    for (path, saying, words) in [
+    for (path, answer, words) in [
         ("", ScriptedAnswer::Endless("        ".repeat(1000)), "too long"),
         ("/manifest", ScriptedAnswer::Endless("{\"file\":\"x\",".repeat(100)), "too long"),
         ("/manifest", ScriptedAnswer::Json(200, deep), "cannot be used"),
@@ -79,13 +79,13 @@ async fn answers_of_the_catalogue_without_end_or_from_elsewhere_are_not_waited_f
         ("", ScriptedAnswer::Silence, "does not answer"),
         ("", ScriptedAnswer::Json(500, json!({ "title": "\u{1b}[2J\u{202e}x", "status": 500 }).to_string()), "[2Jx"),
     ] {
-        fixture.tell(&fixture.details(), &fixture.manifest());
-        fixture.info_server.say(&fixture.path(path), saying);
+        fixture.script(&fixture.details(), &fixture.manifest());
+        fixture.info_server.respond(&fixture.path(path), answer);
         let output = fixture.run(&[]).await?;
         assert_eq!(output.status.code(), Some(1));
         assert!(said(&output).contains(words), "{words}: {}", said(&output));
     }
-    assert_eq!(trap.heard(), Vec::<String>::new(), "the login went to another origin");
+    assert_eq!(trap.requests(), Vec::<String>::new(), "the login went to another origin");
     Ok(())
 }
 
@@ -114,7 +114,7 @@ async fn names_lead_nowhere_but_into_the_folder() -> anyhow::Result<()> {
     ] {
         let mut details = fixture.details();
         details["name"] = json!(name);
-        fixture.tell(&details, &fixture.manifest());
+        fixture.script(&details, &fixture.manifest());
         let output = fixture.run(&[]).await?;
         assert_eq!(output.status.code(), Some(1), "{name:?}: {}", said(&output));
         assert_eq!(names(&fixture.here(""))?, Vec::<String>::new(), "{name:?}");
@@ -133,7 +133,7 @@ async fn names_lead_nowhere_but_into_the_folder() -> anyhow::Result<()> {
     ] {
         let mut details = fixture.details();
         details["name"] = json!(name);
-        fixture.tell(&details, &fixture.manifest());
+        fixture.script(&details, &fixture.manifest());
         let output = fixture.run(&["--json"]).await?;
         if name != "..." {
             event(&output, "done")?;
@@ -210,12 +210,12 @@ async fn a_chunk_that_no_server_holds_is_named_wherever_a_person_looks() -> anyh
     (both[0]["runs"], both[1]["runs"]) = (json!([[0, 3], [4, 6]]), json!([[0, 2], [5, 6]]));
     let lacking = json!({ "unavailable": [[3, 4]], "lost": [] });
     details["missing"] = lacking.clone();
-    fixture.tell(&details, &fixture.manifest());
+    fixture.script(&details, &fixture.manifest());
     let replica = |server: &str, verified: u32| json!({ "server": server, "zone": "a", "live": true, "assigned": true, "draining": false, "verified": verified });
     let replicas = json!({ "file": fixture.file, "chunks": 6, "replicated": false, "missing": lacking,
                            "zones": { "a": { "wanted": 2, "complete": 0, "servers": 2 } },
                            "replicas": [replica("rogue-0", 5), replica("rogue-1", 3)] });
-    fixture.info_server.say(&fixture.path("/replicas"), ScriptedAnswer::Json(200, replicas.to_string()));
+    fixture.info_server.respond(&fixture.path("/replicas"), ScriptedAnswer::Json(200, replicas.to_string()));
     let missing = "no live server has an intact copy of chunk 3";
     for (args, status, next) in [
         (&["info"][..], 0, "publish the file again"),
@@ -234,16 +234,17 @@ async fn a_chunk_that_no_server_holds_is_named_wherever_a_person_looks() -> anyh
     // A copy that is compared with the manifest needs neither locations nor a token; one that is repaired does.
     fs::write(fixture.here("mine.bin"), &fixture.content)?;
     let details = format!("GET {}", fixture.path(""));
-    let asked = || fixture.info_server.heard().iter().filter(|line| line.split('?').next() == Some(&*details)).count();
+    let asked =
+        || fixture.info_server.requests().iter().filter(|line| line.split('?').next() == Some(&*details)).count();
     let before = asked();
     assert_eq!(fixture.run(&["verify", "mine.bin"]).await?.status.code(), Some(0));
-    assert_eq!(asked(), before, "{:?}", fixture.info_server.heard());
+    assert_eq!(asked(), before, "{:?}", fixture.info_server.requests());
     let mut spoiled = fixture.content.to_vec();
     spoiled[0] ^= 1;
     fs::write(fixture.here("mine.bin"), spoiled)?;
     assert_eq!(fixture.run(&["verify", "mine.bin"]).await?.status.code(), Some(1));
-    assert_eq!(asked(), before, "{:?}", fixture.info_server.heard());
+    assert_eq!(asked(), before, "{:?}", fixture.info_server.requests());
     assert_eq!(fixture.run(&["verify", "--repair", "mine.bin"]).await?.status.code(), Some(0));
-    assert!(asked() > before, "{:?}", fixture.info_server.heard());
+    assert!(asked() > before, "{:?}", fixture.info_server.requests());
     Ok(())
 }

@@ -15,7 +15,7 @@ use ddm_testkit::{
 use super::fixture::{Fixture, said};
 use crate::content::{MIB, event, names, number};
 
-/// Runs a script in which `$folder` stands for a file system of its own, as `mount` makes it, that nobody else sees, and `get`
+/// Runs a script in which `$folder` stands for a file system of its own, as `mount` makes it, that no other process sees, and `get`
 /// downloads to it. Needs namespaces of users, as systems have them for containers.
 async fn in_a_mount(fixture: &Fixture, mount: &str, script: &str) -> anyhow::Result<Output> {
     let folder = fixture.folder.path().join("mount");

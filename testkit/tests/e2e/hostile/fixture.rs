@@ -1,4 +1,4 @@
-//! A catalogue that says what it is told, the rogues it sends the client to, and a folder to download into.
+//! A catalogue with scripted answers, the rogues it sends the client to, and a folder to download into.
 
 use std::{
     collections::BTreeMap,
@@ -56,13 +56,14 @@ impl Fixture {
             fs::create_dir(folder.path().join(name))?;
         }
         let fixture = Self { info_server, rogues: all, content, file, layout, folder };
-        fixture.tell(&fixture.details(), &fixture.manifest());
+        fixture.script(&fixture.details(), &fixture.manifest());
         Ok(fixture)
     }
 
-    pub(crate) fn tell(&self, details: &Value, manifest: &Value) {
-        self.info_server.say(&self.path(""), ScriptedAnswer::Json(200, details.to_string()));
-        self.info_server.say(&self.path("/manifest"), ScriptedAnswer::Json(200, manifest.to_string()));
+    /// Sets the answers about the file.
+    pub(crate) fn script(&self, details: &Value, manifest: &Value) {
+        self.info_server.respond(&self.path(""), ScriptedAnswer::Json(200, details.to_string()));
+        self.info_server.respond(&self.path("/manifest"), ScriptedAnswer::Json(200, manifest.to_string()));
     }
 
     /// A path of the catalogue about the file.

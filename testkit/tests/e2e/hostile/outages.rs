@@ -12,7 +12,7 @@ use serde_json::json;
 use wire::token::{Token, TokenKind};
 
 use super::fixture::{Fixture, issued, said};
-use crate::content::{MIB, event, number, source, told};
+use crate::content::{MIB, event, has_event, number, source};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -37,7 +37,7 @@ async fn when_every_replica_is_down_and_one_returns_it_goes_on_by_itself() -> an
     let output = finish(client).await?;
     let done = event(&output, "done")?;
     assert!(returned.elapsed() < 10 * SECOND, "{:?}", returned.elapsed());
-    assert!(fixture.is_right("got.bin")? && told(&output, "source-returned", "rogue-0")?);
+    assert!(fixture.is_right("got.bin")? && has_event(&output, "source-returned", "rogue-0")?);
     assert!(events(&output)?.iter().any(|event| event["event"] == "waiting"));
     // What the other one gave before was not fetched again.
     let kept = number(&source(&done, "rogue-1")?["bytes"]);
@@ -60,7 +60,7 @@ async fn with_all_servers_gone_it_waits_as_long_as_told_and_the_same_command_goe
     assert!(words.contains("no source gave a chunk for 4 s: rogue-0: "), "{words}");
     assert!(words.contains("start again to resume") && !fixture.here("got.bin").exists(), "{words}");
     fixture.rogues.push(Rogue::start(fixture.file, fixture.content.clone()).await?);
-    fixture.tell(&fixture.details(), &fixture.manifest());
+    fixture.script(&fixture.details(), &fixture.manifest());
     let done = event(&fixture.run(&["--json"]).await?, "done")?;
     // Of 6 MiB that were given, a chunk in each of 4 requests was in flight.
     assert!(number(&done["report"]["resumed"]) >= 2 * MIB, "{done}");
@@ -97,7 +97,7 @@ async fn a_file_removed_meanwhile_ends_the_download_at_once_and_its_part_is_kept
         given(&fixture.rogues[0], 3 * MIB).await?;
         let gone = json!({ "title": "There is no such file", "status": 404, "detail": fixture.file }).to_string();
         for path in ["", "/tokens"] {
-            fixture.info_server.say(&fixture.path(path), ScriptedAnswer::Json(404, gone.clone()));
+            fixture.info_server.respond(&fixture.path(path), ScriptedAnswer::Json(404, gone.clone()));
         }
         fixture.rogues.iter().for_each(|rogue| rogue.set(Behaviour::Status { code: status, retry_after: None }));
         let removed = Instant::now();
@@ -122,14 +122,14 @@ async fn a_token_revoked_midway_is_told_and_replaced_or_ends_the_download() -> a
         } else {
             ScriptedAnswer::Json(401, json!({ "title": "Log in", "status": 401 }).to_string())
         };
-        fixture.info_server.say(&fixture.path("/tokens"), answer);
+        fixture.info_server.respond(&fixture.path("/tokens"), answer);
         fixture.rogues.iter().for_each(|rogue| rogue.set(Behaviour::Throttle { rate: 4 * MIB }));
         let before = fixture.rogues[0].sent();
         let client = fixture.spawn(&["--json", "-f"])?;
         given(&fixture.rogues[0], before + 3 * MIB).await?;
         fixture.rogues.iter().for_each(|rogue| rogue.require(&fresh));
         let output = finish(client).await?;
-        assert!(told(&output, "token-refused", "rogue-0")? || told(&output, "token-refused", "rogue-1")?);
+        assert!(has_event(&output, "token-refused", "rogue-0")? || has_event(&output, "token-refused", "rogue-1")?);
         if renewed {
             let done = event(&output, "done")?;
             assert!(fixture.is_right("got.bin")?, "{done}");
@@ -138,7 +138,7 @@ async fn a_token_revoked_midway_is_told_and_replaced_or_ends_the_download() -> a
             // The catalogue's token is as good as the one it was asked for.
             let mut details = fixture.details();
             details["download"] = issued(&other);
-            fixture.tell(&details, &fixture.manifest());
+            fixture.script(&details, &fixture.manifest());
         } else {
             assert_eq!(output.status.code(), Some(1));
             let words = said(&output);
@@ -155,9 +155,9 @@ async fn a_good_token_that_one_server_refuses_is_good_at_the_others() -> anyhow:
         let mut details = fixture.details();
         let token = Token::generate(TokenKind::Download);
         details["download"] = issued(&token);
-        fixture.tell(&details, &fixture.manifest());
+        fixture.script(&details, &fixture.manifest());
         let answer = if renewal == 201 { issued(&token) } else { json!({ "title": "Log in", "status": 401 }) };
-        fixture.info_server.say(&fixture.path("/tokens"), ScriptedAnswer::Json(renewal, answer.to_string()));
+        fixture.info_server.respond(&fixture.path("/tokens"), ScriptedAnswer::Json(renewal, answer.to_string()));
         fixture.rogues[0].set(Behaviour::Status { code: 403, retry_after: None });
         fixture.rogues[1].set(Behaviour::Throttle { rate: 4 * MIB });
         let output = fixture.run(&["--json"]).await?;
@@ -165,7 +165,7 @@ async fn a_good_token_that_one_server_refuses_is_good_at_the_others() -> anyhow:
         assert!(fixture.is_right("got.bin")?);
         assert_eq!(number(&source(&done, "rogue-1")?["bytes"]), 16 * MIB, "{done}");
         assert!(source(&done, "rogue-0")?["outcome"]["reason"].as_str().unwrap().contains("403"), "{done}");
-        let renewals = fixture.info_server.heard().iter().filter(|line| line.ends_with("/tokens")).count();
+        let renewals = fixture.info_server.requests().iter().filter(|line| line.ends_with("/tokens")).count();
         assert!(renewals <= 5, "{renewals} tokens were asked for");
     }
     Ok(())

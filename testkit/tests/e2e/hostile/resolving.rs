@@ -99,7 +99,7 @@ async fn a_resolver_that_never_answers_and_a_name_with_a_dead_address_cost_time_
     let mut lost = place.clone();
     (lost["server"], lost["url"]) = (json!("silent"), json!(url(SILENT)));
     details["locations"] = json!([lost, place]);
-    fixture.tell(&details, &fixture.manifest());
+    fixture.script(&details, &fixture.manifest());
 
     let hosts = format!("{} {TWICE}\n{LIVE} {TWICE}\n", Ipv4Addr::LOCALHOST);
     let started = Instant::now();

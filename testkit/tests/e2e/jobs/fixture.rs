@@ -106,7 +106,7 @@ impl Origin {
         *self.requests.lock().unwrap()
     }
 
-    /// It has another version from now on.
+    /// Replaces the version that it serves.
     pub(super) fn change(&self) {
         *self.etag.lock().unwrap() = "\"2\"".to_owned();
     }
@@ -148,7 +148,7 @@ fn respond(content: &[u8], head: &str, etag: &str) -> Vec<u8> {
     answer
 }
 
-/// A file server as far as the info-server can tell.
+/// A file server, as the info-server sees it.
 pub(super) struct Worker {
     pub(super) id: String,
     token: Token,
@@ -226,16 +226,16 @@ impl Worker {
         .await
     }
 
-    /// Tells of chunks under a lease.
-    pub(super) async fn tell(
+    /// Reports chunks under a lease.
+    pub(super) async fn report(
         &self,
         cluster: &Cluster,
         job: &str,
         fence: &Value,
         chunks: &[(u64, Digest)],
     ) -> anyhow::Result<(StatusCode, Value)> {
-        let told: Vec<Value> = chunks.iter().map(|(n, sha256)| json!({ "n": n, "sha256": sha256 })).collect();
-        let body = json!({ "chunks": told, "bytes": chunks.len() as u64 * MIB });
+        let reported: Vec<Value> = chunks.iter().map(|(n, sha256)| json!({ "n": n, "sha256": sha256 })).collect();
+        let body = json!({ "chunks": reported, "bytes": chunks.len() as u64 * MIB });
         let answer = self.send(cluster, Method::PUT, &format!("/v1/jobs/{job}/leases/{fence}"), Some(body)).await?;
         Ok((answer.status(), answer.json().await?))
     }
@@ -250,8 +250,8 @@ impl Worker {
         ensure!(status == StatusCode::OK, "{status} {claimed}");
         if let Some(lease) = claimed.get("lease") {
             let chunks: Vec<(u64, Digest)> = span(lease).map(|n| (n, digests[n as usize])).collect();
-            let (status, told) = self.tell(cluster, job, &lease["fence"], &chunks).await?;
-            ensure!(status == StatusCode::OK || status == StatusCode::GONE, "{status} {told}");
+            let (status, answer) = self.report(cluster, job, &lease["fence"], &chunks).await?;
+            ensure!(status == StatusCode::OK || status == StatusCode::GONE, "{status} {answer}");
         }
         Ok(true)
     }

@@ -26,18 +26,18 @@ async fn two_workers_share_a_url_and_a_foreign_or_unknown_fence_is_refused() -> 
     let n = span(&first).start;
     let chunk = [(n, digests[n as usize])];
     for (worker, fence) in [(&two, &first["fence"]), (&one, &json!(99))] {
-        let (status, problem) = worker.tell(&cluster, &id, fence, &chunk).await?;
+        let (status, problem) = worker.report(&cluster, &id, fence, &chunk).await?;
         assert_eq!((status, &problem["type"]), (StatusCode::CONFLICT, &json!("urn:ddm:problem:stale-fence")));
     }
     let foreign = span(&second).start;
-    let (status, _) = one.tell(&cluster, &id, &first["fence"], &[(foreign, digests[0])]).await?;
-    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "a chunk of somebody else's span");
+    let (status, _) = one.report(&cluster, &id, &first["fence"], &[(foreign, digests[0])]).await?;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "a chunk of another worker's span");
 
     let done = work_on(&cluster, &id, &[&one, &two], &digests).await?;
     assert_eq!((&done["fetched"], &done["checked"]), (&json!(12), &json!("sampled")), "{done}");
     assert_eq!(one.ask(&cluster, &id).await?.0, StatusCode::GONE, "nothing is left to do");
 
-    // The chunks are where the workers said, for whoever asked.
+    // The chunks are where the workers said, for each requester.
     let details = cluster.get(&format!("/v1/files/{file}")).await?;
     let held: u64 = details["locations"]
         .as_array()
@@ -64,7 +64,7 @@ async fn what_a_silent_worker_left_is_given_to_another_and_its_late_word_is_refu
     let info = work_on(&cluster, &id, &[&other], &digests).await?;
     assert_eq!(info["fetched"], 16);
     let n = span(&lost).start;
-    let (status, _) = silent.tell(&cluster, &id, &lost["fence"], &[(n, digests[n as usize])]).await?;
+    let (status, _) = silent.report(&cluster, &id, &lost["fence"], &[(n, digests[n as usize])]).await?;
     assert!(matches!(status, StatusCode::CONFLICT | StatusCode::GONE), "{status}");
     Ok(())
 }
@@ -77,7 +77,7 @@ async fn a_worker_that_leaves_is_replaced_at_once_and_what_it_held_is_fetched_ag
     let id = id(&job(&cluster, json!({ "url": origin.url() })).await?)?;
     let lease = one.claim(&cluster, &id).await?;
     let held: Vec<(u64, Digest)> = span(&lease).map(|n| (n, digests[n as usize])).collect();
-    assert_eq!(one.tell(&cluster, &id, &lease["fence"], &held).await?.0, StatusCode::OK);
+    assert_eq!(one.report(&cluster, &id, &lease["fence"], &held).await?.0, StatusCode::OK);
     one.leave(&cluster).await?;
     eventually("what it held is to be fetched again", STEP_TIMEOUT, async || {
         let lease = two.claim(&cluster, &id).await?;
@@ -98,7 +98,7 @@ async fn leases_and_digests_outlive_a_restart_of_the_info_server() -> anyhow::Re
     let id = id(&job(&cluster, json!({ "url": origin.url() })).await?)?;
     let (first, second) = (one.claim(&cluster, &id).await?, two.claim(&cluster, &id).await?);
     let n = span(&first).start;
-    assert_eq!(one.tell(&cluster, &id, &first["fence"], &[(n, digests[n as usize])]).await?.0, StatusCode::OK);
+    assert_eq!(one.report(&cluster, &id, &first["fence"], &[(n, digests[n as usize])]).await?.0, StatusCode::OK);
     let asked = origin.requests();
     cluster.info.take().unwrap().kill().await?;
     cluster.restart_info().await?;
@@ -106,8 +106,8 @@ async fn leases_and_digests_outlive_a_restart_of_the_info_server() -> anyhow::Re
     assert_eq!((&info["state"], &info["fetched"]), (&json!("running"), &json!(1)), "{info}");
     for (worker, lease) in [(&one, &first), (&two, &second)] {
         let n = span(lease).end - 1;
-        let (status, told) = worker.tell(&cluster, &id, &lease["fence"], &[(n, digests[n as usize])]).await?;
-        assert_eq!(status, StatusCode::OK, "{told}");
+        let (status, answer) = worker.report(&cluster, &id, &lease["fence"], &[(n, digests[n as usize])]).await?;
+        assert_eq!(status, StatusCode::OK, "{answer}");
     }
     work_on(&cluster, &id, &[&one, &two], &digests).await?;
     assert_eq!(origin.requests(), asked, "the origin was not asked again");
@@ -129,7 +129,7 @@ async fn what_a_worker_left_that_died_with_the_info_server_is_given_out_soon_aft
     work_on(&cluster, &id, &[&other], &digests).await?;
     let took = back.elapsed();
     println!("all was given out and brought {took:?} after the restart");
-    assert!(took >= Duration::from_millis(2_000), "whoever lives has time to say so: {took:?}");
+    assert!(took >= Duration::from_millis(2_000), "a live worker has time to report: {took:?}");
     assert!(took <= Duration::from_secs(5), "{took:?}");
     Ok(())
 }
@@ -164,8 +164,8 @@ async fn an_origin_that_is_too_busy_is_left_alone_for_as_long_as_it_says() -> an
     let path = format!("/v1/jobs/{id}/leases/{}", lease["fence"]);
     let busy = json!({ "failed": { "reason": "busy", "retry_after_s": 3 } });
     let asked = std::time::Instant::now();
-    let told = one.send(&cluster, Method::PUT, &path, Some(busy)).await?;
-    assert_eq!(told.status(), StatusCode::OK);
+    let response = one.send(&cluster, Method::PUT, &path, Some(busy)).await?;
+    assert_eq!(response.status(), StatusCode::OK);
     let (_, nothing) = two.ask(&cluster, &id).await?;
     assert!(nothing.get("lease").is_none() && nothing["again_ms"].as_u64().unwrap() >= 200, "{nothing}");
     two.claim(&cluster, &id).await?;
@@ -206,7 +206,7 @@ async fn a_hundred_workers_of_one_url_are_all_listed_and_all_bring_a_part() -> a
         eventually("the worker brings a chunk", STEP_TIMEOUT, async || {
             let lease = worker.claim(&cluster, &id).await?;
             let chunks: Vec<(u64, Digest)> = span(&lease).map(|n| (n, digests[n as usize])).collect();
-            let (status, _) = worker.tell(&cluster, &id, &lease["fence"], &chunks).await?;
+            let (status, _) = worker.report(&cluster, &id, &lease["fence"], &chunks).await?;
             Ok((status == StatusCode::OK && lease["purpose"] == "fetch").then_some(()))
         })
         .await

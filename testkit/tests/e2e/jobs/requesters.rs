@@ -24,7 +24,7 @@ async fn a_second_requester_joins_without_touching_the_origin_and_the_job_ends_w
     let (id, file) = (id(&info)?, info["file"].as_str().unwrap().to_owned());
     let asked = origin.requests();
 
-    // Nobody else sees anything of it before they ask.
+    // No other account sees anything of it before it requests the URL.
     for path in [
         format!("/v1/jobs/{id}"),
         format!("/v1/jobs/{id}/events"),
@@ -62,18 +62,18 @@ async fn a_silent_requester_times_out_and_an_open_stream_counts_as_a_sign_of_lif
     assert_eq!(stream.headers()["content-type"], "text/event-stream");
     let lease = worker.claim(&cluster, &id).await?;
     let first = lease["span"][0].as_u64().unwrap();
-    worker.tell(&cluster, &id, &lease["fence"], &[(first, digests[first as usize])]).await?;
-    let mut told = String::new();
+    worker.report(&cluster, &id, &lease["fence"], &[(first, digests[first as usize])]).await?;
+    let mut received = String::new();
     let sha256 = digests[first as usize].to_string();
-    let heard = async {
-        while !told.contains(&sha256) {
-            let part = stream.chunk().await?.ok_or_else(|| anyhow::anyhow!("the stream ended: {told}"))?;
-            told += &String::from_utf8_lossy(&part);
+    let reading = async {
+        while !received.contains(&sha256) {
+            let part = stream.chunk().await?.ok_or_else(|| anyhow::anyhow!("the stream ended: {received}"))?;
+            received += &String::from_utf8_lossy(&part);
         }
         anyhow::Ok(())
     };
-    tokio::time::timeout(STEP_TIMEOUT, heard).await??;
-    assert!(told.starts_with("event: job\ndata: {") && told.contains("event: chunks\ndata: [{"), "{told}");
+    tokio::time::timeout(STEP_TIMEOUT, reading).await??;
+    assert!(received.starts_with("event: job\ndata: {") && received.contains("event: chunks\ndata: [{"), "{received}");
     drop(stream);
     eventually("it stops", STEP_TIMEOUT, async || Ok((state(&cluster, &id).await? == "stopped").then_some(()))).await
 }
@@ -145,7 +145,7 @@ async fn a_closed_stream_ends_its_requester_alone() -> anyhow::Result<()> {
         let stream = cluster.request(Method::GET, &format!("/v1/jobs/{id}/events?asker={requester}")).send().await?;
         anyhow::Ok(stream.error_for_status()?)
     };
-    // The second one asks by its stream alone, as whoever takes part by a job's id does.
+    // The second one asks by its stream alone, as a requester that takes part by a job's id does.
     let (one, two) = (open(ONE).await?, open(TWO).await?);
     let requesters = async |count: u32| {
         eventually(&format!("{count} ask"), STEP_TIMEOUT, async || {
@@ -252,8 +252,8 @@ async fn a_kept_result_is_joined_without_touching_the_origin_and_seen_by_its_req
     // A holder of all of it read it back from its own disk.
     let report = json!({ "counter": 1, "runs": [[0, 8]], "root": wire::Digest::root_of(&digests), "sha256": sha256 });
     let path = format!("/v1/files/{file}/replicas/fs-1");
-    let told = worker.send(&cluster, Method::PUT, &path, Some(report)).await?;
-    assert_eq!(told.status(), StatusCode::NO_CONTENT);
+    let response = worker.send(&cluster, Method::PUT, &path, Some(report)).await?;
+    assert_eq!(response.status(), StatusCode::NO_CONTENT);
     let kept = eventually("it stands in the catalogue", STEP_TIMEOUT, async || {
         worker.live(&cluster).await?;
         let details = cluster.get(&format!("/v1/files/{file}?grant=false")).await?;

@@ -16,7 +16,7 @@ async fn a_worker_with_wrong_bytes_is_excluded_and_its_chunks_are_fetched_again(
     let id = id(&job(&cluster, json!({ "url": origin.url() })).await?)?;
     let lease = faulty.claim(&cluster, &id).await?;
     let lies: Vec<(u64, Digest)> = span(&lease).map(|n| (n, Digest::of(b"a lie"))).collect();
-    assert_eq!(faulty.tell(&cluster, &id, &lease["fence"], &lies).await?.0, StatusCode::OK);
+    assert_eq!(faulty.report(&cluster, &id, &lease["fence"], &lies).await?.0, StatusCode::OK);
 
     // No third worker is there: the info-server itself looks who is right.
     let done = work_on(&cluster, &id, &[&honest], &digests).await?;
@@ -38,13 +38,13 @@ async fn a_dispute_outlives_a_restart_and_is_decided_by_those_who_spoke_before_a
     let id = id(&job(&cluster, json!({ "url": origin.url() })).await?)?;
     let lease = faulty.claim(&cluster, &id).await?;
     let lies: Vec<(u64, Digest)> = span(&lease).map(|n| (n, Digest::of(b"a lie"))).collect();
-    assert_eq!(faulty.tell(&cluster, &id, &lease["fence"], &lies).await?.0, StatusCode::OK);
+    assert_eq!(faulty.report(&cluster, &id, &lease["fence"], &lies).await?.0, StatusCode::OK);
     let check = honest.claim(&cluster, &id).await?;
     assert_eq!(check["purpose"], "check", "{check}");
     let n = span(&check).start;
     // The third one is there, so that it is the one who is asked.
     third.ask(&cluster, &id).await?;
-    assert_eq!(honest.tell(&cluster, &id, &check["fence"], &[(n, digests[n as usize])]).await?.0, StatusCode::OK);
+    assert_eq!(honest.report(&cluster, &id, &check["fence"], &[(n, digests[n as usize])]).await?.0, StatusCode::OK);
     let again = eventually("the third one is asked", STEP_TIMEOUT, async || {
         let lease = third.claim(&cluster, &id).await?;
         Ok((lease["purpose"] == "check").then_some(lease))
@@ -52,11 +52,11 @@ async fn a_dispute_outlives_a_restart_and_is_decided_by_those_who_spoke_before_a
     .await?;
     assert_eq!(span(&again), n..n + 1);
     cluster.info.take().unwrap().kill().await?;
-    // From now on nobody can look for himself.
+    // From now on no process can fetch the chunk from the origin.
     drop(origin);
     cluster.restart_info().await?;
     third.live(&cluster).await?;
-    assert_eq!(third.tell(&cluster, &id, &again["fence"], &[(n, digests[n as usize])]).await?.0, StatusCode::OK);
+    assert_eq!(third.report(&cluster, &id, &again["fence"], &[(n, digests[n as usize])]).await?.0, StatusCode::OK);
     let info = cluster.get(&format!("/v1/jobs/{id}")).await?;
     let excluded = info["workers"].as_array().unwrap().iter().find(|worker| worker["server"] == "fs-1").unwrap();
     assert_eq!((&info["state"], &excluded["state"]), (&json!("running"), &json!("excluded")), "{info}");
@@ -69,17 +69,17 @@ async fn content_that_changed_ends_the_job_and_a_worker_that_only_says_so_does_n
     let worker = Worker::enrol(&cluster, "fs-1", "eu").await?;
     let id = id(&job(&cluster, json!({ "url": origin.url() })).await?)?;
     let changed = json!({ "failed": { "reason": "changed" } });
-    let say = async || {
+    let report = async || {
         let lease = worker.claim(&cluster, &id).await?;
         let path = format!("/v1/jobs/{id}/leases/{}", lease["fence"]);
         anyhow::Ok(worker.send(&cluster, Method::PUT, &path, Some(changed.clone())).await?.status())
     };
     let asked = origin.requests();
-    assert_eq!(say().await?, StatusCode::OK);
+    assert_eq!(report().await?, StatusCode::OK);
     eventually("the origin is asked", STEP_TIMEOUT, async || Ok((origin.requests() > asked).then_some(()))).await?;
     assert_eq!(cluster.get(&format!("/v1/jobs/{id}")).await?["state"], "running");
     origin.change();
-    assert_eq!(say().await?, StatusCode::OK);
+    assert_eq!(report().await?, StatusCode::OK);
     let failed = eventually("the job fails", STEP_TIMEOUT, async || {
         let info = cluster.get(&format!("/v1/jobs/{id}")).await?;
         Ok((info["state"] == "failed").then_some(info))

@@ -22,7 +22,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{HANG, ask, last, listeners, many_sockets, pair};
+use super::{HANG_TIMEOUT, ask, last, listeners, many_sockets, pair};
 use crate::content::{MIB, bytes, file};
 
 fn text(value: &Value) -> String {
@@ -75,7 +75,7 @@ async fn readers_that_never_read_are_cut_and_others_are_served_meanwhile() -> an
     for mut stream in stalled {
         // What the kernel had taken may still be read; then it ends, before the file does.
         let (mut all, mut buffer) = (0, vec![0; 1 << 20]);
-        while let Ok(n @ 1..) = timeout(HANG, stream.read(&mut buffer)).await? {
+        while let Ok(n @ 1..) = timeout(HANG_TIMEOUT, stream.read(&mut buffer)).await? {
             all += n;
         }
         assert!(all < (64 * MIB) as usize);
@@ -143,7 +143,7 @@ sys.stdin.read()
     program.args([server.ip().to_string(), server.port().to_string(), count.to_string()]);
     let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
     let mut said = BufReader::new(child.stdout.take().context("its words")?).lines();
-    let line = timeout(HANG, said.next_line()).await??.context("it says nothing: this row needs python3")?;
+    let line = timeout(HANG_TIMEOUT, said.next_line()).await??.context("it says nothing: this row needs python3")?;
     Ok((line.parse()?, child))
 }
 
@@ -161,7 +161,7 @@ async fn one_address_has_so_many_connections_and_takes_none_from_another() -> an
         let (others, _open) = connect(&second, server, EACH).await?;
         assert_eq!(others, EACH, "{name}: another address lost its share");
         drop(open);
-        eventually("there is room again", HANG, async || {
+        eventually("there is room again", HANG_TIMEOUT, async || {
             let (served, _) = connect(&first, server, EACH).await?;
             Ok((served == EACH).then_some(()))
         })
@@ -182,7 +182,7 @@ async fn many_open_requests_at_the_info_server_take_little_memory_each() -> anyh
     let asked = cluster.http.get(format!("{}{path}", cluster.info_url())).bearer_auth(text(&identity["secret"]));
     let known = asked.send().await?.error_for_status()?.text().await?;
     let header: Value = serde_json::from_str(known.lines().next().context("a header")?)?;
-    // Nothing more happens: whoever asks for what comes next waits.
+    // Nothing more happens: a request for the next event waits.
     let path = format!("{path}?epoch={}&after={}&wait=20", text(&header["epoch"]), header["as_of"]);
     let fields = format!("authorization: Bearer {}\r\n", text(&identity["secret"]));
     let at_rest = info.resident()?;
@@ -256,8 +256,8 @@ async fn a_listener_without_descriptors_waits_for_some_and_serves_again() -> any
         assert!(healed.elapsed() < Duration::from_secs(10), "{:?}", healed.elapsed());
         for mut stream in waiting {
             let mut came = Vec::new();
-            timeout(HANG, stream.read_to_end(&mut came)).await??;
-            assert!(came.starts_with(b"HTTP/1.1 200"), "whoever waited is served too");
+            timeout(HANG_TIMEOUT, stream.read_to_end(&mut came)).await??;
+            assert!(came.starts_with(b"HTTP/1.1 200"), "the clients that waited are served too");
         }
         let complaints = server.log()?.matches("Cannot accept connections").count();
         assert!(complaints <= 3, "{complaints} lines");

@@ -16,7 +16,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{HANG, ask, last, pair};
+use super::{HANG_TIMEOUT, ask, last, pair};
 use crate::content::{MIB, bytes, file};
 
 /// `/readyz` and something else, on connections of their own; `None` when nothing listens any more.
@@ -70,14 +70,14 @@ async fn a_second_signal_stops_a_file_server_at_once() -> anyhow::Result<()> {
     server.signal(Signal::TERM)?;
     says_that_it_stops(server.address(), "/v1/files/x/content").await?;
     server.signal(Signal::TERM)?;
-    let told = Instant::now();
-    timeout(HANG, server.wait()).await??;
-    assert!(told.elapsed() < Duration::from_secs(10), "{:?}", told.elapsed());
+    let signalled = Instant::now();
+    timeout(HANG_TIMEOUT, server.wait()).await??;
+    assert!(signalled.elapsed() < Duration::from_secs(10), "{:?}", signalled.elapsed());
     let rest = async {
         while answer.chunk().await?.is_some() {}
         anyhow::Ok(())
     };
-    assert!(timeout(HANG, rest).await?.is_err(), "the body was cut");
+    assert!(timeout(HANG_TIMEOUT, rest).await?.is_err(), "the body was cut");
     Ok(())
 }
 
@@ -87,15 +87,15 @@ async fn what_does_not_finish_is_cut_when_the_grace_ends() -> anyhow::Result<()>
     let (answer, _) = begun(&cluster, 64 * MIB).await?;
     let mut server = cluster.take_server(0)?;
     server.signal(Signal::TERM)?;
-    let told = Instant::now();
-    timeout(HANG, server.wait()).await??;
-    let took = told.elapsed();
+    let signalled = Instant::now();
+    timeout(HANG_TIMEOUT, server.wait()).await??;
+    let took = signalled.elapsed();
     assert!((Duration::from_secs(25)..Duration::from_secs(45)).contains(&took), "{took:?}");
     drop(answer);
     Ok(())
 }
 
-/// A commit that waits for a quorum nobody will make: a request of the info-server that runs for seconds.
+/// A commit that waits for a quorum that is never reached: a request of the info-server that runs for seconds.
 async fn waiting_commit(cluster: &Cluster) -> anyhow::Result<tokio::task::JoinHandle<reqwest::Result<Response>>> {
     let announced = json!({ "name": "x.bin", "size": MIB, "quorum": 1, "policy": { "replicas": 1 } });
     let made: serde_json::Value =
@@ -132,9 +132,9 @@ async fn a_second_signal_stops_an_info_server_at_once() -> anyhow::Result<()> {
     info.signal(Signal::TERM)?;
     says_that_it_stops(info.address(), "/v1/files").await?;
     info.signal(Signal::INT)?;
-    let told = Instant::now();
-    timeout(HANG, info.wait()).await??;
-    assert!(told.elapsed() < Duration::from_secs(5), "{:?}", told.elapsed());
+    let signalled = Instant::now();
+    timeout(HANG_TIMEOUT, info.wait()).await??;
+    assert!(signalled.elapsed() < Duration::from_secs(5), "{:?}", signalled.elapsed());
     assert!(running.await?.is_err(), "the request was dropped");
     Ok(())
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{ask, last, listeners, pair};
 use crate::content::{MIB, bytes, file};
 
-/// Every place of a route where a name stands.
+/// All positions of names in routes.
 const INFO_ROUTES: [(&str, &str); 12] = [
     ("GET", "/v1/files/{}"),
     ("DELETE", "/v1/files/{}"),

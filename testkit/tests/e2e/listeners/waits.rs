@@ -13,7 +13,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{HANG, listeners, pair, parse};
+use super::{HANG_TIMEOUT, listeners, pair, parse};
 
 /// The servers' windows, and what they are told.
 fn windows() -> (Duration, Duration, Duration, [String; 6]) {
@@ -22,8 +22,8 @@ fn windows() -> (Duration, Duration, Duration, [String; 6]) {
         window(Duration::from_secs(3), Duration::from_secs(60)),
     );
     let body = window(Duration::from_secs(2), Duration::from_secs(30));
-    let told = [("--head-timeout", head), ("--idle-timeout", idle), ("--body-timeout", body)];
-    let args = told.map(|(name, time)| [name.to_owned(), format!("{}s", time.as_secs())]);
+    let settings = [("--head-timeout", head), ("--idle-timeout", idle), ("--body-timeout", body)];
+    let args = settings.map(|(name, time)| [name.to_owned(), format!("{}s", time.as_secs())]);
     let [[a, b], [c, d], [e, f]] = args;
     (head, idle, body, [a, b, c, d, e, f])
 }
@@ -52,7 +52,7 @@ async fn drip(address: SocketAddr, start: &str, every: Duration) -> anyhow::Resu
             }
         }
     };
-    timeout(HANG * 2, dripping).await.context("never closed")?;
+    timeout(HANG_TIMEOUT * 2, dripping).await.context("never closed")?;
     Ok((came, opened.elapsed()))
 }
 
@@ -68,7 +68,7 @@ async fn a_head_has_its_time_in_total_and_a_byte_now_and_then_does_not_extend_it
             assert!(answer.is_problem(), "{listener} {start:?}");
             assert!(after >= head && after < head + Duration::from_secs(15), "{listener} {start:?}: {after:?}");
         }
-        let (came, after) = drip(address, "", HANG).await?;
+        let (came, after) = drip(address, "", HANG_TIMEOUT).await?;
         assert!(came.is_empty() && after >= head, "{listener}: nothing was asked, after {after:?}");
     }
     Ok(())
@@ -96,7 +96,7 @@ async fn an_idle_connection_is_closed_without_a_word_and_not_before_its_time() -
         sleep(idle / 2).await;
         stream.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await?;
         let (mut came, asked) = (Vec::new(), Instant::now());
-        timeout(idle + HANG, stream.read_to_end(&mut came)).await??;
+        timeout(idle + HANG_TIMEOUT, stream.read_to_end(&mut came)).await??;
         let statuses: Vec<u16> = parse(&came)?.iter().map(|answer| answer.status).collect();
         assert_eq!(statuses, [200, 200], "{listener}");
         assert!(asked.elapsed() >= idle.mul_f64(0.9), "{listener}: {:?}", asked.elapsed());
@@ -110,7 +110,7 @@ async fn a_body_that_stops_coming_is_not_waited_for() -> anyhow::Result<()> {
     let [(_, info), _] = listeners(&cluster)?;
     let start =
         "POST /v1/sessions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 900\r\n\r\n{";
-    let (came, after) = drip(info, start, HANG).await?;
+    let (came, after) = drip(info, start, HANG_TIMEOUT).await?;
     let answers = parse(&came)?;
     let [answer] = answers.as_slice() else { panic!("{answers:?}") };
     assert!(matches!(answer.status, 400 | 408) && answer.is_problem(), "{answer:?}");

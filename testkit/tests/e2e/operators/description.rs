@@ -55,7 +55,7 @@ impl Run<'_> {
     }
 }
 
-/// That each operation was carried out at least once: a run that was only ever refused has shown nothing.
+/// Checks that each operation was carried out at least once: a run that was only ever refused has shown nothing.
 async fn assert_reached(cluster: &Cluster, url: &str, tag: &str, but: &[&str]) -> anyhow::Result<()> {
     let description: Value = cluster.http.get(format!("{url}/openapi.json")).send().await?.json().await?;
     let counted = cluster.http.get(format!("{url}/metrics")).send().await?.text().await?;
@@ -91,7 +91,7 @@ fn assert_quiet(cluster: &Cluster) -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn the_info_server_answers_people_as_its_description_says_whatever_they_send() -> anyhow::Result<()> {
-    // Nobody is asked for the URLs that are made up, nor a resolver for their names.
+    // No origin is asked for the made-up URLs, and no resolver for their names.
     let info_args = ["--origin-proxy", "http://127.0.0.1:1"].map(str::to_owned).to_vec();
     let cluster = Cluster::start(&Plan { info_args, ..Plan::zones(&["eu", "eu"]) }).await?;
     let id = cluster.publish(&file(&cluster, "x.bin", 1, MIB)?, &[]).await?;
@@ -121,7 +121,7 @@ async fn the_info_server_answers_file_servers_as_its_description_says_whatever_t
     // Leaving would end the run.
     let which = ["--include-tag", "File servers", "--exclude-operation-id", "delete_server"];
     Run { url: cluster.info_url(), token, which: &which, known: &known }.conforms().await?;
-    // Nobody guesses the hash of a token, nor a job or its fences.
+    // The generator guesses neither the hash of a token nor a job or its fences.
     let but = ["delete_server", "introspect_token", "claim_lease", "report_lease"];
     assert_reached(&cluster, cluster.info_url(), "File servers", &but).await?;
     assert_quiet(&cluster)
@@ -144,7 +144,7 @@ async fn a_file_server_answers_as_its_description_says_whatever_it_is_sent() -> 
     let (id, token) = (plan["id"].as_str().context("an id")?, plan["upload"]["token"].as_str().context("a token")?);
     let known: [(&str, &[(&str, &str)]); 1] = [("/v1/files/", &[("id", id)])];
     Run { url: &url, token, which: &["--include-tag", "Uploads"], known: &known }.conforms().await?;
-    // A whole chunk with its digest is sent by the client above, and by nobody who makes bytes up.
+    // A whole chunk with its digest is sent by the client above, and not by the generator, which makes bytes up.
     assert_reached(&cluster, &url, "Uploads", &[]).await?;
     assert_quiet(&cluster)
 }

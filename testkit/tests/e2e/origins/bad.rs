@@ -38,7 +38,7 @@ async fn what_cannot_be_fetched_in_parts_is_said_with_its_reason() -> anyhow::Re
         origin.set(behaviour.clone());
         assert_eq!(refusal(&cluster, origin.url().as_str()).await?, reason, "{behaviour:?}");
     }
-    // Whoever is told to ask alone is told when.
+    // A client that is sent to a direct download receives the time as well.
     origin.set(Behaviour::Status { code: 503, retry_after: Some(7) });
     let (_, answer) = start(&cluster, &json!({ "url": origin.url() })).await?;
     assert_eq!((&answer["reason"], &answer["retry_after_s"]), (&json!("busy"), &json!(7)), "{answer}");
@@ -127,8 +127,8 @@ async fn wrong_bytes_that_everybody_gets_are_a_named_failure_and_no_result() -> 
         assert!(got != content);
         let progress = json!({ "runs": [], "sha256": Digest::of(&got) });
         let path = format!("/v1/jobs/{id}/progress");
-        let told = cluster.request(reqwest::Method::PUT, &path).json(&progress).send().await?;
-        assert!(told.status().is_success(), "{}", told.status());
+        let response = cluster.request(reqwest::Method::PUT, &path).json(&progress).send().await?;
+        assert!(response.status().is_success(), "{}", response.status());
         info = job(&cluster, &id, "it is given up", |info| info["state"] == "failed").await?;
     }
     assert!(info["reason"].is_string(), "{info}");

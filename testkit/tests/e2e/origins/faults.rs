@@ -25,14 +25,14 @@ use crate::{
     standing::empty,
 };
 
-/// As [`plan`], with askers that nobody has to be: the rows ask, and then look on.
+/// Returns the plan of [`plan`] with a long grace for absent requesters: these tests request and then only observe.
 fn patient(zones: &[&'static str]) -> Plan {
     let mut plan = plan(zones);
     plan.info_args.extend(["--asker-grace".to_owned(), "10m".to_owned()]);
     plan
 }
 
-/// Servers that fetch by way of somebody else.
+/// Returns the plan of servers that fetch through a proxy.
 fn by_way_of(proxy: SocketAddr) -> Plan {
     let mut plan = plan(&[]);
     plan.file_server_args.extend(["--origin-proxy".to_owned(), format!("http://{proxy}")]);
@@ -48,7 +48,7 @@ fn worker<'a>(info: &'a Value, id: &str) -> anyhow::Result<&'a Value> {
 async fn the_one_worker_that_gets_wrong_bytes_is_excluded_and_the_file_is_right() -> anyhow::Result<()> {
     let (file, content) = (FileId::new(), bytes(65, 24 * MIB));
     let origin = Rogue::start(file, content.clone().into()).await?;
-    // Slow enough that nobody has all of it before the faulty comes.
+    // Slow enough that no worker has all of it before the faulty one joins.
     origin.set(Behaviour::Throttle { rate: 3 * MIB });
     // It says that it is the same version, and every chunk has a wrong bit.
     let spoilt = Rogue::start(file, content.clone().into()).await?;

@@ -72,7 +72,7 @@ pub(super) async fn done(cluster: &Cluster, id: &str) -> anyhow::Result<Value> {
     Ok(info)
 }
 
-/// All bytes of a job's file, from whoever holds them.
+/// Returns all bytes of a job's file, from the servers that hold them.
 pub(super) async fn assemble(cluster: &Cluster, info: &Value) -> anyhow::Result<Vec<u8>> {
     let file = info["file"].as_str().context("a file")?;
     let (size, chunk) = (number(&info["size"]), number(&info["chunk_size"]));

@@ -50,7 +50,7 @@ async fn a_download_is_done_only_once_it_is_synced_and_goes_on_after_a_power_cut
         assert!(!stands || sha256(&got)? == digest, "cut {n}, after {cut} steps: wrong bytes under the final name");
         event(&cluster.run_client(&["--json", "-f", "-o", &got.display().to_string(), &id]).await?, "done")?;
         assert_eq!(sha256(&got)?, digest);
-        // A journal whose removal was lost stays beside a finished file, and harms nobody.
+        // A journal whose removal was lost stays beside a finished file, and does no harm.
         let left: Vec<_> = names(&folder)?.into_iter().filter(|name| !stands || !name.ends_with(".journal")).collect();
         assert_eq!(left, ["got.bin"], "cut {n}, after {cut} steps");
         std::fs::remove_dir_all(&folder)?;

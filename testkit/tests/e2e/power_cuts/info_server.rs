@@ -100,7 +100,7 @@ impl Requests<'_> {
         Ok(id)
     }
 
-    /// Every answer that says that something is done or begun.
+    /// Sends the requests whose answers say that something is done or begun.
     async fn all(&mut self) -> anyhow::Result<()> {
         let (nothing, email) = (Value::Null, "r@example.org");
         let account = |role, shut| Fact::Account(email.to_owned(), role, shut);

@@ -109,7 +109,7 @@ fn what_another_link_to_the_object_left_is_resumed_or_stays() {
     );
     assert_eq!(file.sha256(), Digest::of(b"hello world"));
     drop(file);
-    // Bytes that are not what was received belong to nobody.
+    // Bytes that are not what was received belong to no download.
     std::fs::write(destination.part_path(), b"hellO world").unwrap();
     assert!(matches!(SequentialFile::open_url(&destination, &url("sig=3")), Err(SinkError::Foreign(_))));
     let mut file = SequentialFile::open_url(&Destination { replace: true, ..destination }, &url("sig=3")).unwrap();

@@ -13,7 +13,7 @@ use wire::{
 use super::Job;
 use crate::jobs::model::{effect::Effect, moment::Moment, verifier::Vote, worker_table::WorkerIdx};
 
-/// During an outage of the origin each worker waits this long between two attempts.
+/// Pause of each worker between two attempts during an outage of the origin.
 const OUTAGE_REST: Duration = Duration::from_secs(2);
 
 /// The answer to a report.

@@ -18,7 +18,7 @@ const SAMPLE_DIVISOR: u32 = 200;
 #[derive(Debug, Clone, Copy, Default)]
 struct Sample {
     reported: u32,
-    /// Those of them that are confirmed, or being compared.
+    /// Part of `reported` that is confirmed, or being compared.
     compared: u32,
 }
 
