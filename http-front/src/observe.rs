@@ -224,7 +224,7 @@ impl Drop for RunningRequest {
 
 /// Span of a log line.
 enum LogSpan {
-    /// That of the request.
+    /// Span of the request.
     Open(Span),
     /// The fields of one that is made for the line: nothing else is logged about the request.
     Deferred { trace: Option<TraceId>, method: &'static str, route: &'static str },

@@ -25,6 +25,13 @@ use wire::{OriginUrl, job::JobReason};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
+/// Responses of a scripted origin, in bytes.
+#[derive(Clone)]
+struct Responses {
+    first: Vec<u8>,
+    other: Vec<u8>,
+}
+
 /// An origin that sends its first answer for `/first.bin` and its second one for every other path.
 struct Scripted {
     address: SocketAddr,
@@ -33,13 +40,14 @@ struct Scripted {
 }
 
 impl Scripted {
-    async fn start(first: Vec<u8>, second: Vec<u8>, tls: Option<TlsAcceptor>) -> Self {
+    async fn start(first: Vec<u8>, other: Vec<u8>, tls: Option<TlsAcceptor>) -> Self {
+        let responses = Responses { first, other };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let (address, heads) = (listener.local_addr().unwrap(), Arc::default());
         let seen = Arc::clone(&heads);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (answers, tls, seen) = ((first.clone(), second.clone()), tls.clone(), Arc::clone(&seen));
+                let (answers, tls, seen) = (responses.clone(), tls.clone(), Arc::clone(&seen));
                 tokio::spawn(async move {
                     match tls {
                         Some(tls) => answer(tls.accept(stream).await.unwrap(), answers, &seen).await,
@@ -56,17 +64,13 @@ impl Scripted {
     }
 }
 
-async fn answer(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    answers: (Vec<u8>, Vec<u8>),
-    seen: &Mutex<Vec<String>>,
-) {
+async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, responses: Responses, seen: &Mutex<Vec<String>>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.unwrap_or(b'\n'));
     }
     let head = String::from_utf8(head).unwrap();
-    let answer = if head.starts_with("GET /first.bin ") { answers.0 } else { answers.1 };
+    let answer = if head.starts_with("GET /first.bin ") { responses.first } else { responses.other };
     seen.lock().unwrap().push(head);
     let _ = stream.write_all(&answer).await;
     let _ = stream.shutdown().await;

@@ -35,7 +35,7 @@ pub(super) struct Request {
     /// Bytes of its first chunk that an earlier request left in the sink.
     pub(super) resumed_bytes: u64,
     pub(super) received_bytes: u64,
-    /// Those of the received bytes that passed our own limit.
+    /// Received bytes that passed our own limit.
     pub(super) passed_bytes: u64,
     /// Last time at which received bytes waited for our own limit.
     pub(super) last_limited: Option<Duration>,

@@ -25,7 +25,7 @@ pub(crate) enum RequesterRefusal {
     NotFound,
     /// The requester left the job.
     Left,
-    /// There is no room for the requester.
+    /// Refusal: no room for the requester.
     NoRoom(NoRoom),
     /// The job is over, for this reason.
     JobOver(Option<JobReason>),
