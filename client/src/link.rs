@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
-use wire::{FileId, JobId, OriginUrl};
+use wire::{FileId, JobId, OriginUrl, id::IdPrefix};
 
 /// Longest link, in bytes: the longest URL with every byte encoded.
 const MAX_LINK_LEN: usize = 3 * wire::origin_url::MAX_ORIGIN_URL + 300;
@@ -38,7 +38,7 @@ pub enum LinkError {
          optionally an info-server: ddm://HOST/file/ID"
     )]
     Malformed,
-    /// The link names a file or job by something else than its whole id, which other users may understand differently.
+    /// The link names a file or job by the beginning of its id, which may stand for another one later.
     #[error(
         "a link contains the whole id, such as 01890a5d-ac96-774b-bcce-b302099a8057; `ddm-client get` also takes names and beginnings of ids"
     )]
@@ -75,8 +75,8 @@ impl FromStr for Link {
             _ => return Err(LinkError::Malformed),
         };
         let target = match (parts, query) {
-            (("file", [id]), None) => LinkTarget::File(id.parse().map_err(|_| LinkError::NoWholeId)?),
-            (("job", [id]), None) => LinkTarget::Job(id.parse().map_err(|_| LinkError::NoWholeId)?),
+            (("file", [id]), None) => LinkTarget::File(id.parse().map_err(|_| id_error(id))?),
+            (("job", [id]), None) => LinkTarget::Job(id.parse().map_err(|_| id_error(id))?),
             (("url", [encoded]), None) => LinkTarget::Url(decoded(encoded)?),
             (("fetch", []), Some(query)) => {
                 LinkTarget::Url(decoded(query.strip_prefix("url=").ok_or(LinkError::Malformed)?)?)
@@ -85,6 +85,12 @@ impl FromStr for Link {
         };
         Ok(Self { target, info_server })
     }
+}
+
+/// Returns the error of a text that is no id: the beginning of one has a reason of its own.
+fn id_error(text: &str) -> LinkError {
+    let is_beginning = !text.is_empty() && text.len() < 36 && text.parse::<IdPrefix>().is_ok();
+    if is_beginning { LinkError::NoWholeId } else { LinkError::Malformed }
 }
 
 /// Decodes a URL that was percent-encoded as a whole. Characters that would end it in the link must be encoded.
