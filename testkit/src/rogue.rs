@@ -28,22 +28,13 @@ use wire::{
     token::Token,
 };
 
-pub use self::behaviour::Behaviour;
+pub use self::{behaviour::Behaviour, reports::Asked};
 use crate::{accept::accept, port::free_port};
 
 /// Bytes written between two looks at the behaviour.
 const PIECE: u64 = 16 << 10;
 /// The longest request head that is read.
 const MAX_HEAD: usize = 16 << 10;
-
-/// A request that was answered with bytes of the file, or was to be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
-    /// The bytes asked for.
-    pub range: Range<u64>,
-    /// Time since the rogue started.
-    pub at: Duration,
-}
 
 /// A running rogue; it ends with all its connections when it is dropped.
 #[derive(Debug)]

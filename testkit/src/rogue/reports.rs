@@ -1,6 +1,17 @@
-//! Reports of wrong bytes that a rogue receives.
+//! Requests that a rogue receives, and reports of wrong bytes among them.
+
+use std::{ops::Range, time::Duration};
 
 use super::Rogue;
+
+/// A request that was answered with bytes of the file, or was to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The bytes asked for.
+    pub range: Range<u64>,
+    /// Time since the rogue started.
+    pub at: Duration,
+}
 
 impl Rogue {
     /// Returns the chunks that were reported as wrong, in order.
