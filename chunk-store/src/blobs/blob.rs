@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs::File,
-    io::{self, IoSliceMut},
+    io,
     ops::Range,
     os::unix::fs::{FileExt as _, MetadataExt as _},
     sync::{
@@ -12,12 +12,13 @@ use std::{
     },
 };
 
-use rustix::io::{Errno, ReadWriteFlags};
 use tokio::sync::Notify;
 use wire::{ChunkIndex, ChunkLayout, ChunkSet, Digest, FileId};
 
 use super::directory::Inode;
 use crate::{BlobError, BlobRecord, Representation};
+
+mod residency;
 
 /// `TMPFS_MAGIC` of `linux/magic.h`.
 const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
@@ -219,26 +220,6 @@ impl Blob {
         }
     }
 
-    /// Returns true if every `step`-th byte of `piece` and its last one, and so in all likelihood the rest, can be read without
-    /// waiting for a disk.
-    pub(crate) fn is_in_memory(&self, piece: &Range<u64>, step: u64) -> io::Result<bool> {
-        if !self.supports_nowait.load(Ordering::Relaxed) {
-            return Ok(self.in_memory);
-        }
-        for at in probed_offsets(piece, step) {
-            match rustix::io::preadv2(&*self.file, &mut [IoSliceMut::new(&mut [0])], at, ReadWriteFlags::NOWAIT) {
-                Ok(_) => {}
-                Err(Errno::AGAIN | Errno::INTR) => return Ok(false),
-                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-                    self.supports_nowait.store(false, Ordering::Relaxed);
-                    return Ok(self.in_memory);
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(true)
-    }
-
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -253,14 +234,6 @@ impl Blob {
     fn writing(&self) -> MutexGuard<'_, BTreeSet<u32>> {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Returns the offsets at which `piece` is tested for being in memory. The kernel reads `step` bytes at a time, so a piece that is
-/// no longer than that is tested once.
-fn probed_offsets(piece: &Range<u64>, step: u64) -> impl Iterator<Item = u64> + use<> {
-    let last = piece.end.saturating_sub(1);
-    let first = if piece.end.saturating_sub(piece.start) <= step { last } else { piece.start };
-    (first..last).step_by(usize::try_from(step).unwrap_or(usize::MAX)).chain([last])
 }
 
 impl WritePermit {
@@ -292,19 +265,6 @@ mod tests {
     fn blob(layout: ChunkLayout) -> Arc<Blob> {
         let record = BlobRecord { id: FileId::new(), layout, chunks: ChunkSet::new(), root: None, sha256: None };
         Arc::new(Blob::new(record, tempfile::tempfile().unwrap()))
-    }
-
-    #[test]
-    fn a_piece_is_tested_at_each_step_and_at_its_end() {
-        for (piece, expected) in [
-            (0..1, vec![0]),
-            (5..15, vec![14]),
-            (5..16, vec![5, 15]),
-            (0..20, vec![0, 10, 19]),
-            (0..21, vec![0, 10, 20]),
-        ] {
-            assert_eq!(probed_offsets(&piece, 10).collect::<Vec<_>>(), expected, "{piece:?}");
-        }
     }
 
     #[test]
