@@ -100,24 +100,24 @@ async fn file_servers_reach_servers_of_a_private_authority_with_the_file_that_na
     let absent = file_server(&cluster, "absent", &info, &["--cacert", "absent.pem"], &[]).await.unwrap_err();
     assert!(format!("{absent:#}").contains("--cacert: absent.pem: "), "{absent:#}");
     assert!(!cluster.path("absent").exists(), "it looks at its settings first");
-    let refused = file_server(&cluster, "first", &info, &behind, &[]).await?;
+    let refused = file_server(&cluster, "file-server-0", &info, &behind, &[]).await?;
     let said = async || Ok(Some(refused.log()?).filter(|log| log.contains("ERROR") && log.contains("--cacert FILE")));
     eventually("it names the setting", STEP_TIMEOUT, said).await?;
     refused.kill().await?;
 
     let env = [("DDM_CACERT".to_owned(), authorities.clone())];
-    let _first = file_server(&cluster, "first", &info, &behind, &env).await?;
+    let _first = file_server(&cluster, "file-server-0", &info, &behind, &env).await?;
     let listed = async || Ok(cluster.server_ids().await?.pop());
     eventually("it is registered", STEP_TIMEOUT, listed).await?;
     std::fs::write(cluster.path("published.bin"), crate::content::bytes(6, 3 * MIB))?;
     let args = ["--cacert", &authorities, "--quorum", "1", "--replicas", "2"];
     let id = cluster.publish(&cluster.path("published.bin"), &args).await?;
 
-    let config = cluster.path("second.toml").display().to_string();
+    let config = cluster.path("file-server-1.toml").display().to_string();
     std::fs::write(&config, format!("cacert = {authorities:?}\n"))?;
     let _second =
-        file_server(&cluster, "second", &info, &["--listen", "127.0.0.1:0", "--config", &config], &[]).await?;
-    let copied = async || Ok(std::fs::read(place(&cluster.path("second"), &id)).ok());
+        file_server(&cluster, "file-server-1", &info, &["--listen", "127.0.0.1:0", "--config", &config], &[]).await?;
+    let copied = async || Ok(std::fs::read(place(&cluster.path("file-server-1"), &id)).ok());
     let copy = eventually("it fetches a replica from the first", STEP_TIMEOUT, copied).await?;
     assert!(copy == std::fs::read(cluster.path("published.bin"))?);
     Ok(())

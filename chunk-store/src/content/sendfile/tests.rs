@@ -139,14 +139,39 @@ async fn a_connection_that_ends_while_it_waits_for_the_rate_limit_gives_its_shar
     assert_eq!(next_wait(&transport), Duration::ZERO);
 }
 
+/// Fills the buffers of a connection past the runtime, which goes on to take the socket for one that takes bytes.
+fn fill(stream: &SendfileStream) {
+    let send = || rustix::net::send(stream.tcp.as_fd(), &[1; 4096], SendFlags::DONTWAIT).is_ok();
+    while send() {
+        while send() {}
+        // The peer's side takes some more, until its last probe and delayed acknowledgement.
+        std::thread::sleep(Duration::from_millis(250));
+    }
+}
+
 #[tokio::test]
-async fn a_peer_that_takes_nothing_keeps_no_share() {
+async fn a_peer_that_takes_nothing_gives_its_share_back_to_the_others() {
     let transport = Sendfile::new(Some(1000));
     let (mut near, outlet, _far) = pair_over(&transport).await;
     near.tcp.writable().await.unwrap();
-    // Past the runtime, which goes on to take the socket for one that takes bytes.
-    while rustix::net::send(near.tcp.as_fd(), &[1; 4096], SendFlags::DONTWAIT).is_ok() {}
-    let bytes = outlet.stand_in(&file(&[1; 20]), 0..20, &control());
-    assert!(tokio::time::timeout(Duration::from_millis(200), near.write_all(&bytes)).await.is_err());
-    assert_eq!((near.withheld_until(), next_wait(&transport)), (None, Duration::ZERO));
+    fill(&near);
+    let bytes = outlet.stand_in(&file(&[1; 60]), 0..60, &control());
+    let limit = transport.rate_limit.as_ref().unwrap();
+    let reserve = |bytes| limit.reserve(bytes, std::time::Instant::now());
+    let writing = tokio::time::timeout(Duration::from_millis(200), near.write_all(&bytes));
+    let (writing, due) = tokio::join!(writing, async { reserve(1000) });
+    assert!(writing.is_err());
+    assert_eq!((reserve(0), near.withheld_until()), (due - Duration::from_millis(60), None));
+}
+
+#[tokio::test]
+async fn a_peer_that_is_known_to_take_nothing_reserves_no_share() {
+    let transport = Sendfile::new(Some(1000));
+    let (mut near, outlet, _far) = pair_over(&transport).await;
+    near.tcp.writable().await.unwrap();
+    fill(&near);
+    assert!(near.tcp.try_write(&[1]).is_err(), "the runtime notices");
+    let bytes = outlet.stand_in(&file(&[1; 4000]), 0..4000, &control());
+    assert!(tokio::time::timeout(Duration::from_millis(50), near.write_all(&bytes)).await.is_err());
+    assert_eq!((next_wait(&transport), near.withheld_until()), (Duration::ZERO, None));
 }

@@ -45,7 +45,7 @@ fn job(generation: u32) -> JobInfo {
 
 fn request(folder: &std::path::Path) -> (Context, DownloadRequest) {
     let folder = folder.to_str().unwrap();
-    let line = ["ddm-client", "-o", folder, "https://example.org/x.bin"].map(Into::into).to_vec();
+    let line = ["ddm-client", "--wait", "5s", "-o", folder, "https://example.org/x.bin"].map(Into::into).to_vec();
     let line = CommandLine::parse_from(with_default_command(line).unwrap());
     let Command::Fetch(fetch) = line.command else { panic!("it is another command") };
     let UrlOptions { sha256, origin, .. } = fetch.url;
