@@ -15,7 +15,7 @@ use futures::{FutureExt as _, future::BoxFuture};
 use http_front::acceptor::{self, ListenerService};
 use info_client::{FileServerClient, server_client_builder};
 use jiff::Timestamp;
-use lifecycle::{Shutdown, Tasks, fault_log::FaultLog};
+use lifecycle::{Shutdown, Tasks};
 use origin::{AddressPolicy, Origins};
 use tokio::{
     net::TcpListener,
@@ -39,7 +39,7 @@ use crate::{
     replication::replicator::Replicator,
     slots::{self, DataFolder},
     state::AppState,
-    tokens::token_cache::TokenCache,
+    tokens::{pruning::prune_tokens, token_cache::TokenCache},
     upstream::{
         advertised_address::AdvertisedAddress, clock::Clock, identity::Identity, registration::Registration,
         reports::Reporter,
@@ -51,8 +51,6 @@ use crate::{
 const USER_AGENT: &str = concat!("ddm-file-server/", env!("CARGO_PKG_VERSION"));
 /// Time after which the messages of the broker are read without a registration: the info-server does not answer.
 const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time between two removals of expired tokens.
-const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A file server that listens and does not serve yet.
 #[derive(Debug)]
@@ -330,26 +328,4 @@ async fn consume_events(
         }
     }
     Ok(())
-}
-
-/// Removes expired tokens at intervals, until `shutdown`.
-async fn prune_tokens(state: Arc<AppState>, max_tokens: u32, shutdown: Shutdown) -> anyhow::Result<()> {
-    let faults = FaultLog::new("Expired tokens could not be removed");
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(PRUNE_INTERVAL) => {}
-            () = shutdown.finishing().cancelled() => return Ok(()),
-        }
-        if !*state.registered.borrow() {
-            // The time may be wrong; and no new tokens come in that would need the space.
-            continue;
-        }
-        match state.db.prune_tokens(state.clock.now(), max_tokens).await {
-            Ok(pruned) => {
-                faults.succeeded();
-                tracing::debug!(pruned, "Removed expired tokens");
-            }
-            Err(error) => faults.failed(error),
-        }
-    }
 }

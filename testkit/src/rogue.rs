@@ -84,13 +84,11 @@ impl Rogue {
             address.set_port(free_port().map_err(io::Error::other)?);
         }
         let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
         let started = Instant::now();
-        let (behaviour, asked) = (Behaviour::Honest, Vec::new());
         let now = Mutex::new(Now {
-            behaviour,
+            behaviour: Behaviour::Honest,
             token: None,
-            asked,
+            asked: Vec::new(),
             reported: Vec::new(),
             sent: 0,
             line_free: started,
