@@ -10,11 +10,7 @@ use crate::state::AppState;
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Removes expired tokens at intervals, until `shutdown`.
-pub(crate) async fn prune_tokens(
-    state: Arc<AppState>,
-    max_tokens: u32,
-    shutdown: Shutdown,
-) -> anyhow::Result<()> {
+pub(crate) async fn prune_tokens(state: Arc<AppState>, max_tokens: u32, shutdown: Shutdown) -> anyhow::Result<()> {
     let faults = FaultLog::new("Expired tokens could not be removed");
     loop {
         tokio::select! {
