@@ -163,7 +163,6 @@ mod tests {
         let backup = folder.path().join("backup");
         for command in [
             &["user", "list"][..],
-            &["user", "add", "a@example.org"],
             &["user", "passwd", "a@example.org"],
             &["audit"],
             &["unknown"],
@@ -176,14 +175,5 @@ mod tests {
             assert!(error.contains("no server ever worked on this folder"), "{command:?}: {error}");
             assert!(!typo.exists(), "{command:?}");
         }
-    }
-
-    #[tokio::test]
-    async fn an_account_can_be_made_before_the_first_start() {
-        let folder = tempfile::tempdir().unwrap();
-        let data = folder.path().join("info");
-        let line = ["ddm-info-server", "--data", data.to_str().unwrap(), "--init", "user", "list"];
-        run(CommandLine::parse_from(line)).await.unwrap();
-        assert!(data.join(crate::config::CATALOGUE_FILE_NAME).is_file());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Read as _};
 
-use anyhow::{Context as _, anyhow, bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 use clap::Subcommand;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -63,16 +63,18 @@ pub enum UserCommand {
 /// Carries out a `user` command on the database, whether or not a server runs on it.
 ///
 /// # Errors
-/// A folder on which no server ever worked, unless `--init` is given; a name or a password that is not allowed, and the database's.
+/// A folder on which no server ever worked, except for `add`; a name or a password that is not allowed, and the database's.
 pub async fn run(command: UserCommand, config: &Config) -> anyhow::Result<()> {
-    let database = if config.storage.init {
-        // The first account may be older than the first start.
-        config.prepare_data_folder(true)?;
-        config.database()
+    // The first account may be older than the first start.
+    let database = if matches!(command, UserCommand::Add { .. }) {
+        config.prepare_data_folder(config.storage.init)?;
+        let database = config.database();
+        if !database.exists() {
+            println!("Making a new catalogue: {}", database.display());
+        }
+        database
     } else {
-        config
-            .existing_database()
-            .map_err(|error| anyhow!("{error}; before the first start, make an account with --init"))?
+        config.existing_database()?
     };
     let db = Database::open(&database).await?;
     let outcome = apply(command, &db).await;

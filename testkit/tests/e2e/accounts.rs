@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use ddm_testkit::cluster::{ADMIN, Cluster, PASSWORD, Plan};
+use ddm_testkit::{
+    cluster::{ADMIN, Cluster, PASSWORD, Plan, run_with_input},
+    process::{Server, command},
+};
 use futures::StreamExt as _;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -17,6 +20,25 @@ async fn log_in(cluster: &Cluster, email: &str, password: &str) -> anyhow::Resul
 async fn list_status(cluster: &Cluster, token: &str) -> anyhow::Result<StatusCode> {
     let request = cluster.http.get(format!("{}/v1/files", cluster.info_url())).bearer_auth(token);
     Ok(request.send().await?.status())
+}
+
+#[tokio::test]
+async fn the_first_account_may_be_older_than_the_first_start_of_the_info_server() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().join("info").display().to_string();
+    let args = ["--data", &data, "--listen", "127.0.0.1:0"];
+    for rest in [&["user", "list"][..], &["user", "add", ADMIN, "--role", "admin"]] {
+        let mut user = command("ddm-info-server")?;
+        user.args(&args[..2]).args(rest);
+        let output = run_with_input(user, PASSWORD).await?;
+        assert_eq!(output.status.success(), rest.len() > 2, "{output:?}");
+    }
+    let info = Server::start("ddm-info-server", &args, &folder.path().join("log")).await?;
+    let body = json!({ "email": ADMIN, "password": PASSWORD });
+    let http = reqwest::Client::builder().no_proxy().build()?;
+    let session = http.post(format!("http://{}/v1/sessions", info.address())).json(&body).send().await?;
+    assert_eq!(session.status(), StatusCode::CREATED);
+    info.kill().await
 }
 
 #[tokio::test]
