@@ -1,8 +1,6 @@
 use clap::Parser as _;
-use lifecycle::private_file;
-use secrecy::ExposeSecret as _;
 
-use super::{upstream_secrets::SECRET_POLL_INTERVAL, *};
+use super::*;
 
 fn parse(args: &[&str]) -> Config {
     Cli::parse_from(std::iter::once("ddm-file-server").chain(args.iter().copied())).config
@@ -32,21 +30,6 @@ fn contradictions_refuse_to_start_and_name_the_setting() {
         let error = parse(args).check().unwrap_err().to_string();
         assert!(error.contains(why), "{args:?}: {error}");
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_join_secret_that_is_being_made_is_waited_for_and_one_that_does_not_come_is_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("join-secret");
-    let config = parse(&["--join-secret-file", path.to_str().unwrap()]);
-    let refused = config.upstream.join_secret().await.unwrap_err().to_string();
-    assert!(refused.contains("join-secret does not exist"), "{refused}");
-    let made = async {
-        tokio::time::sleep(SECRET_POLL_INTERVAL * 3).await;
-        private_file::write(&path, b"hunter2").unwrap();
-    };
-    let (secret, ()) = tokio::join!(config.upstream.join_secret(), made);
-    assert_eq!(secret.unwrap().unwrap().expose_secret(), "hunter2");
 }
 
 #[test]

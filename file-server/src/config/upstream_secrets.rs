@@ -15,7 +15,7 @@ use super::Upstream;
 
 /// Time to wait for the file of the join secret, and time between two checks for it.
 const SECRET_TIMEOUT: Duration = Duration::from_secs(10);
-pub(super) const SECRET_POLL_INTERVAL: Duration = Duration::from_millis(100);
+const SECRET_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Upstream {
     /// Returns the join secret, if there is one. Waits for its file: an info-server that is started for the first time together
@@ -61,4 +61,27 @@ fn secret(given: Option<&SecretString>, file: Option<&PathBuf>, setting: &str) -
         .with_context(|| format!("{setting} {} does not exist", path.display()))?;
     anyhow::ensure!(!text.trim().is_empty(), "{setting} {} is empty", path.display());
     Ok(Some(text.trim().into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::config::Cli;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_join_secret_that_is_being_made_is_waited_for_and_one_that_does_not_come_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("join-secret");
+        let config = Cli::parse_from(["ddm-file-server", "--join-secret-file", path.to_str().unwrap()]).config;
+        let refused = config.upstream.join_secret().await.unwrap_err().to_string();
+        assert!(refused.contains("join-secret does not exist"), "{refused}");
+        let made = async {
+            tokio::time::sleep(SECRET_POLL_INTERVAL * 3).await;
+            private_file::write(&path, b"hunter2").unwrap();
+        };
+        let (secret, ()) = tokio::join!(config.upstream.join_secret(), made);
+        assert_eq!(secret.unwrap().unwrap().expose_secret(), "hunter2");
+    }
 }

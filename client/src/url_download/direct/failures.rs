@@ -54,11 +54,11 @@ impl DirectDownload<'_> {
             JobReason::Refused if error.detail.contains("status 401") => {
                 "; give your log-in in ~/.netrc, or a header with --header"
             }
-            JobReason::Refused if ["404", "410"].iter().any(|it| error.detail.contains(&format!("status {it}"))) => {
-                "; check the URL"
-            }
             JobReason::Refused if reason.was_requested_before => {
                 "; if the link works only once, get a fresh one and add --direct"
+            }
+            JobReason::Refused if ["404", "410"].iter().any(|it| error.detail.contains(&format!("status {it}"))) => {
+                "; check the URL"
             }
             _ if self.received() > 0 => "; start again to resume",
             _ => "",

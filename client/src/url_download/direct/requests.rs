@@ -38,7 +38,8 @@ impl DirectDownload<'_> {
         let url = &self.request.url;
         let is_final = |error: &OriginError| {
             tracing::debug!(%error, "the stored part cannot be resumed");
-            matches!(error.reason, JobReason::Changed | JobReason::Garbled | JobReason::NoRanges)
+            // An origin that refuses parts may send the whole.
+            matches!(error.reason, JobReason::Changed | JobReason::Garbled | JobReason::NoRanges | JobReason::Refused)
         };
         let point = match resumption {
             Resumption::Conditional(point) => point,
