@@ -142,7 +142,7 @@ async fn a_limit_of_file_sizes_ends_neither_client_nor_server_without_a_word() -
     assert!(said(&output).contains("takes no file of 3145728 bytes"), "{}", said(&output));
 
     let server = cluster.servers[0].process.as_ref().unwrap();
-    let limit = Some(MIB.try_into()?);
+    let limit = Some(MIB);
     prlimit(Some(server.pid()?), Resource::Fsize, Rlimit { current: limit, maximum: limit })?;
     let path = file(&cluster, "b.bin", 2, 3 * MIB)?.display().to_string();
     let output = cluster.run_client(&[&["publish", &path][..], &alone].concat()).await?;
