@@ -36,10 +36,15 @@ impl DirectDownload<'_> {
     /// Requests the rest of a version; none if the origin has no such version any more, or does not send parts.
     pub(super) async fn resume(&mut self, resumption: Resumption) -> Result<Option<OpenBody>, OriginError> {
         let url = &self.request.url;
+        // File servers that failed may have met an origin that refuses parts and sends the whole.
+        let is_joint = self.part.as_ref().and_then(|part| part.file.joint_remains()).is_some();
         let is_final = |error: &OriginError| {
             tracing::debug!(%error, "the stored part cannot be resumed");
-            // An origin that refuses parts may send the whole.
-            matches!(error.reason, JobReason::Changed | JobReason::Garbled | JobReason::NoRanges | JobReason::Refused)
+            match error.reason {
+                JobReason::Changed | JobReason::Garbled | JobReason::NoRanges => true,
+                JobReason::Refused => is_joint,
+                _ => false,
+            }
         };
         let point = match resumption {
             Resumption::Conditional(point) => point,
