@@ -41,8 +41,6 @@ pub(crate) use rejections::Rejections;
 
 /// Bytes requested from the connection at a time while a head or a chunked body is read.
 const READ_SIZE: usize = 4096;
-/// Bytes requested first of a head. Most heads fit, and allocators keep blocks of this size at hand.
-const FIRST_READ_SIZE: usize = 1024;
 
 /// Deadlines for what a peer sends.
 #[derive(Debug, Clone, Copy)]
@@ -129,8 +127,7 @@ impl<S: AsyncRead + Unpin> RequestFilter<S> {
                 Position::Body(left) => return self.poll_body(cx, buf, left),
                 Position::Head | Position::Chunked(_) => {}
             }
-            let is_first_read = self.position == Position::Head && self.buffer.is_empty();
-            self.buffer.reserve(if is_first_read { FIRST_READ_SIZE } else { READ_SIZE });
+            self.buffer.reserve(READ_SIZE);
             match poll_read_buf(Pin::new(self.stream.get_mut()), cx, &mut self.buffer) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ok(())),
                 Poll::Ready(Ok(_)) if self.position == Position::Head => {}
