@@ -200,8 +200,8 @@ async fn what_all_servers_fetch_across_a_link_keeps_to_its_limit() -> anyhow::Re
         anyhow::ensure!(Instant::now() < deadline, "not replicated in time");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    // Headers are 4 % of what passes, and receive buffers fill before a process reads from them.
-    let (headers, buffers) = (1.04, 4.0 * MIB as f64);
+    // Headers are 4 % of what passes, and the receive buffers of all connections fill before a process reads from them.
+    let (headers, buffers) = (1.04, 8.0 * MIB as f64);
     let share = |(at, bytes): &(Duration, u64)| {
         let payload = (bytes - seen[0].1) as f64 / headers;
         (payload - buffers) / (at.as_secs_f64() * LIMIT as f64)

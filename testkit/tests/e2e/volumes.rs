@@ -103,7 +103,7 @@ async fn a_volume_that_fills_up_refuses_uploads_and_serves_on_and_takes_them_aga
     let refused =
         cluster.run_client(&[&["publish", "--again", "x.bin", "--name", "y.bin"], &policy[..]].concat()).await?;
     let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(stderr.contains("the quorum needs 1 file servers, 0 live with room for the file"), "{stderr}");
+    assert!(stderr.contains("the quorum needs 1 file server, 0 live with room for the file"), "{stderr}");
     let got = tempfile::tempdir()?;
     let target = got.path().join("got.bin").display().to_string();
     event(&cluster.run_client(&["--json", "-o", &target, &id]).await?, "done")?;

@@ -91,14 +91,14 @@ async fn an_origin_that_asks_for_a_pause_gets_it_and_is_asked_again() -> anyhow:
 async fn the_limit_of_an_origin_on_connections_costs_little_time_and_few_requests() -> anyhow::Result<()> {
     let cluster = Cluster::start(&plan(&["eu", "eu", "us"])).await?;
     let content = bytes(65, 24 * MIB);
-    let origin = Rogue::start(FileId::new(), content.clone().into()).await?;
-    origin.set(Behaviour::OneAtATime { rate: 6 * MIB });
     for connections in [1, 4] {
-        let before = origin.asked().len();
+        // One of its own: a job for a URL that was fetched before first waits for those who have its chunks.
+        let origin = Rogue::start(FileId::new(), content.clone().into()).await?;
+        origin.set(Behaviour::OneAtATime { rate: 6 * MIB });
         let begun = std::time::Instant::now();
         let id = begin(&cluster, &json!({ "url": origin.url(), "connections": connections })).await?;
         let info = done(&cluster, &id).await?;
-        let (took, asked) = (begun.elapsed(), origin.asked().len() - before);
+        let (took, asked) = (begun.elapsed(), origin.asked().len());
         println!("{connections} connections: {took:?}, {asked} requests");
         assert!(assemble(&cluster, &info).await? == content);
         // One connection alone takes 4 s.
