@@ -1,18 +1,11 @@
 //! Origins that write `http/1.1` in small letters, over every kind of connection.
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    path::Path,
-    sync::Arc,
-};
+mod tls_origin;
+
+use std::net::{Ipv4Addr, SocketAddr};
 
 use ddm_origin::{Credentials, OriginConfig, Origins};
-use rustls::{
-    ServerConfig,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-};
 use testkit::{
     forward::{Forward, Login, Route},
     nginx,
@@ -21,7 +14,8 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy_bidirectional},
     net::{TcpListener, TcpStream},
 };
-use tokio_rustls::TlsAcceptor;
+
+use tls_origin::acceptor;
 
 const LOGIN: Login<'_> = Login { name: "ddm", password: "hunter2" };
 const ANSWER: &[u8] = b"http/1.1 200 OK\r\nETag: \"v1\"\r\nX-Odd: a\r\n b\r\nContent-Length: 5\r\n\r\nhello";
@@ -45,14 +39,6 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let _ = stream.read(&mut head).await;
     let _ = stream.write_all(ANSWER).await;
     let _ = stream.shutdown().await;
-}
-
-fn acceptor(folder: &Path) -> TlsAcceptor {
-    let chain = CertificateDer::pem_file_iter(folder.join("leaf.pem")).unwrap().collect::<Result<_, _>>().unwrap();
-    let key = PrivateKeyDer::from_pem_file(folder.join("leaf.key")).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
-    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-    TlsAcceptor::from(Arc::new(config.with_single_cert(chain, key).unwrap()))
 }
 
 /// Starts a SOCKS proxy (RFC 1928) that connects to this port of the loopback, whatever name it is given.

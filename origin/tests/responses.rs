@@ -1,19 +1,15 @@
 //! Responses and redirects that curl and wget take are taken here, too, with the same bytes.
 #![expect(clippy::unwrap_used, reason = "a test that fails says where")]
 
+mod tls_origin;
+
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    path::Path,
     sync::{Arc, Mutex},
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ddm_origin::{Credentials, Netrc, OriginConfig, OriginError, Origins};
-use rustls::{
-    ServerConfig,
-    crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-};
 use testkit::nginx;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -22,6 +18,8 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 use wire::{OriginUrl, job::JobReason};
+
+use tls_origin::acceptor;
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
@@ -154,14 +152,6 @@ async fn a_log_in_in_a_redirect_goes_to_its_server_and_no_other() {
     // wget sends it, too; curl only if the target is the same server.
     assert!(has(&target, "Basic dXM6cEBzcw==\r\n"), "{:?}", target.heads());
     assert!(!has(&first, "dXM6cEBzcw==") && !has(&target, &STANDARD.encode("other:secret")), "{:?}", first.heads());
-}
-
-fn acceptor(folder: &Path) -> TlsAcceptor {
-    let chain = CertificateDer::pem_file_iter(folder.join("leaf.pem")).unwrap().collect::<Result<_, _>>().unwrap();
-    let key = PrivateKeyDer::from_pem_file(folder.join("leaf.key")).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
-    let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-    TlsAcceptor::from(Arc::new(config.with_single_cert(chain, key).unwrap()))
 }
 
 #[tokio::test]

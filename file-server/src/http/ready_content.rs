@@ -20,7 +20,7 @@ use super::{
 use crate::{state::AppState, tokens::permission::RequiredAccess};
 
 /// The route, as the table of routes spells it.
-const ROUTE: &str = "/v1/files/{id}/content";
+const CONTENT_ROUTE: &str = "/v1/files/{id}/content";
 
 /// Source of the responses. Every rule is the route's own: what does not lead to a response with content is left to the route.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ pub(crate) struct ReadyContent {
 
 impl ReadyContent {
     pub(crate) fn new(state: Arc<AppState>) -> Self {
-        let route = ReadyRoute::new(state.metrics.requests.clone(), ROUTE);
+        let route = ReadyRoute::new(state.metrics.requests.clone(), CONTENT_ROUTE);
         Self { state, route }
     }
 }

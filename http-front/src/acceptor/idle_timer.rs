@@ -77,20 +77,25 @@ mod tests {
 
     use super::*;
 
-    const SECOND: Duration = Duration::from_secs(1);
+    const LIMIT_UNIT: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
     async fn each_wait_ends_at_its_own_deadline() {
-        let timer = IdleTimer::new(3 * SECOND);
+        let timer = IdleTimer::new(3 * LIMIT_UNIT);
         let start = tokio::time::Instant::now();
-        for (pause, limit) in [(SECOND, 3), (2 * SECOND, 3), (SECOND, 1), (7 * SECOND, 3), (SECOND, 4)] {
+        for (pause, limit) in
+            [(LIMIT_UNIT, 3), (2 * LIMIT_UNIT, 3), (LIMIT_UNIT, 1), (7 * LIMIT_UNIT, 3), (LIMIT_UNIT, 4)]
+        {
             tokio::time::sleep(pause).await;
             // A request came first: hyper drops the wait.
-            assert!(timeout(SECOND / 2, timer.sleep(limit * SECOND)).await.is_err());
-            let (begun, deadline) = (start.elapsed(), timer.now() + limit * SECOND);
+            assert!(timeout(LIMIT_UNIT / 2, timer.sleep(limit * LIMIT_UNIT)).await.is_err());
+            let (begun, deadline) = (start.elapsed(), timer.now() + limit * LIMIT_UNIT);
             timer.sleep_until(deadline).await;
             let waited = start.elapsed() - begun;
-            assert!(waited >= limit * SECOND && waited < limit * SECOND + SECOND / 100, "{waited:?} of {limit} s");
+            assert!(
+                waited >= limit * LIMIT_UNIT && waited < limit * LIMIT_UNIT + LIMIT_UNIT / 100,
+                "{waited:?} of {limit} s"
+            );
         }
     }
 }

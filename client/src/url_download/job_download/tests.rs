@@ -12,19 +12,19 @@ use wire::{
 use super::*;
 use crate::cli::{Command, CommandLine, UrlOptions, with_default_command};
 
-const FILE: &str = "01890a5d-ac96-774b-bcce-b302099a8058";
+const JOB_FILE_ID: &str = "01890a5d-ac96-774b-bcce-b302099a8058";
 const CREATED_AT: &str = "2026-01-01T00:00:00Z";
 
 /// Starts an info-server whose file has no chunk: it is fetched at once.
 async fn info_server() -> UserClient {
     let token = Token::generate(TokenKind::Download);
     let details = json!({
-        "id": FILE, "name": "x.bin", "size": 0, "sha256": null, "chunk_size": 1 << 20, "state": "uploading",
+        "id": JOB_FILE_ID, "name": "x.bin", "size": 0, "sha256": null, "chunk_size": 1 << 20, "state": "uploading",
         "created_at": CREATED_AT, "live_replicas": 0, "root": null, "locations": [],
-        "download": { "token": token.expose(), "token_id": FILE, "expires_at": "2100-01-01T00:00:00Z" },
+        "download": { "token": token.expose(), "token_id": JOB_FILE_ID, "expires_at": "2100-01-01T00:00:00Z" },
     });
     let manifest =
-        json!({ "file": FILE, "size": 0, "chunk_size": 1 << 20, "sha256": null, "root": null, "chunks": [] });
+        json!({ "file": JOB_FILE_ID, "size": 0, "chunk_size": 1 << 20, "sha256": null, "root": null, "chunks": [] });
     let answer = |body: Value| get(move || std::future::ready(Json(body)));
     let router =
         Router::new().route("/v1/files/{id}", answer(details)).route("/v1/files/{id}/manifest", answer(manifest));
@@ -37,7 +37,7 @@ async fn info_server() -> UserClient {
 fn job(generation: u32) -> JobInfo {
     serde_json::from_value(json!({
         "id": "01890a5d-ac96-774b-bcce-b302099a8057", "url": "https://example.org/x.bin", "name": "x.bin",
-        "state": "running", "file": FILE, "size": 0, "chunk_size": 1 << 20, "generation": generation, "connections": 1,
+        "state": "running", "file": JOB_FILE_ID, "size": 0, "chunk_size": 1 << 20, "generation": generation, "connections": 1,
         "start_at": CREATED_AT, "created_at": CREATED_AT, "keep": false, "chunks": 0, "fetched": 0, "workers": [], "askers": 1,
     }))
     .unwrap()
